@@ -1,0 +1,55 @@
+"""Covariances as users give them, a variance (), variances (d,) or a matrix (d, d), and their square roots."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def check_covariance(name: str, value: np.ndarray) -> None:
+    """Raise ValueError unless `value` is a finite variance (), variances (d,) or covariance matrix (d, d)."""
+    if value.ndim > 2 or (value.ndim == 2 and value.shape[0] != value.shape[1]):
+        raise ValueError(f"{name} must be a scalar, (d,), (d, d) or a callable x -> (d, d), got shape {value.shape}")
+    if not np.all(np.isfinite(value)):
+        raise ValueError(f"{name} must be finite, got {value}")
+    if value.ndim < 2:
+        smallest = float(np.min(value, initial=0.0))
+    else:
+        if not np.allclose(value, value.T, rtol=1e-6, atol=1e-12 * max(1.0, float(np.max(np.abs(value))))):
+            raise ValueError(f"{name} must be symmetric, got {value.tolist()}")
+        smallest = float(np.linalg.eigvalsh(value)[0])
+    if smallest < -1e-9 * max(1.0, float(np.max(np.abs(value)))):
+        raise ValueError(f"{name} must be positive semidefinite, got a smallest eigenvalue of {smallest:g}")
+
+
+def host_root(value: np.ndarray) -> np.ndarray:
+    """The symmetric square root of a checked covariance, in the form it was given in, in float64."""
+    if value.ndim < 2:
+        return np.sqrt(np.maximum(value, 0))
+    values, vectors = np.linalg.eigh(value)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def apply_matrix_root(
+    root: Float[Array, ""] | Float[Array, " d"] | Float[Array, "d d"], xi: Float[Array, "d P"]
+) -> Float[Array, "d P"]:
+    """A root in any of the three forms, applied to a cloud of vectors, coordinates first."""
+    return root @ xi if root.ndim == 2 else root[..., None] * xi
+
+
+def symmetric_square_root(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The positive semidefinite S with S S = M, for a symmetric positive semidefinite M.
+
+    Closed in 1-D and 2-D, where it is elementwise and so fuses into a cloud's step: S = (M + √det M · I)/√(Tr M + 2√det M).
+    By eigenvectors beyond. Unlike Cholesky's factor it exists, and is continuous, where M is singular.
+    """
+    dim = matrix.shape[0]
+    if dim == 1:
+        return jnp.sqrt(jnp.maximum(matrix, 0))
+    if dim == 2:
+        determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
+        root = jnp.sqrt(jnp.maximum(determinant, 0))
+        scale = jnp.sqrt(jnp.trace(matrix) + 2 * root)
+        safe = jnp.where(scale > 0, scale, 1)
+        return (matrix + root * jnp.eye(2, dtype=matrix.dtype)) / safe
+    values, vectors = jnp.linalg.eigh(matrix)
+    return (vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T

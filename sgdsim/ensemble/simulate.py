@@ -1,0 +1,180 @@
+"""The one time loop of the package."""
+
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Key, UInt32
+from tqdm.auto import tqdm
+
+from sgdsim.draws import COUNTER_LIMIT, Draws, key_words
+from sgdsim.ensemble.process import Process
+from sgdsim.ensemble.start import Gaussian
+from sgdsim.ensemble.trajectory import Trajectory
+
+SECONDS_PER_CALL = 0.25  # how long one compiled call may run before the progress bar hears of it
+
+
+def simulate(
+    process: Process,
+    start: Gaussian | np.ndarray | Array | list,
+    *,
+    steps: int,
+    key: Key[Array, ""],
+    particles: int | None = None,
+    save_every: int | None = None,
+    chunk_size: int | None = None,
+    dtype: Any = None,
+    progress: bool = False,
+) -> Trajectory:
+    """Run a cloud of independent particles.
+
+    The same key gives the same particles whether the cloud is run whole, in chunks or on several devices, and the first
+    thousand particles do not depend on how many follow. All local devices are used.
+
+    Args:
+        process: what moves the particles: `SGD`, `Langevin`, or anything with the methods of `Process`.
+        start: a `Gaussian`, one vector (d,) for all, or an array (P, d).
+        steps: how many steps, k ≥ 0.
+        key: a typed `jax.random.key`.
+        particles: P; required unless the start is an array (P, d).
+        save_every: steps between snapshots, counted from 0; the last step is always saved. By default only the first
+            and the last are.
+        chunk_size: how many particles to hold at a time; all of them by default.
+        dtype: float32 or float64; by default the start's, or JAX's default float for a `Gaussian`.
+        progress: show a bar.
+
+    Raises:
+        ValueError: on counts that are not positive, a start of the wrong shape or not finite, or a loss that is not
+            finite there. Nothing has been compiled by then.
+        TypeError: on a key that is not a typed key.
+    """
+    key_words(key)
+    positions, count, dtype = _read_start(process, start, particles, dtype)
+    saved = _saved_steps(steps, save_every)
+    chunk = count if chunk_size is None else min(_positive("chunk_size", chunk_size), count)
+    clock = saved * float(process.time_step)  # before the cast: a float32 step would shift the clock
+    process = _cast(process, dtype)
+    first = positions.mean if isinstance(positions, Gaussian) else positions[0]
+    process.check(jnp.asarray(first, dtype=dtype))
+
+    snapshots = np.empty((len(saved), count, process.dim), dtype=dtype)
+    seconds = 0.0
+    with tqdm(total=steps * count, disable=not progress, unit="particle-step", unit_scale=True) as bar:
+        for begin in range(0, count, chunk):
+            numbers = np.arange(begin, min(begin + chunk, count))
+            x, draws = _place(positions, numbers, key, dtype)
+            seconds += _run(process, process.init(x), draws, saved, snapshots[:, numbers[0] : numbers[-1] + 1], bar)
+    snapshots[~np.isfinite(snapshots).all(axis=-1)] = np.nan
+    return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds)
+
+
+def _run(process: Process, state: Any, draws: Draws, saved: np.ndarray, out: np.ndarray, bar: tqdm) -> float:
+    """Step one chunk through the saved steps, write its positions to `out`, and return the seconds of stepping."""
+    jax.block_until_ready(_advance(process, state, draws, jnp.uint32(0), jnp.uint32(0)))  # compiles, and steps nothing
+    done, per_call, seconds = 0, 1, 0.0
+    count = out.shape[1]
+    for i, target in enumerate(saved):
+        while done < target:
+            length = int(min(per_call, target - done))
+            begin = time.perf_counter()
+            state = jax.block_until_ready(_advance(process, state, draws, jnp.uint32(done), jnp.uint32(length)))
+            elapsed = time.perf_counter() - begin
+            done, seconds = done + length, seconds + elapsed
+            # As many steps a call as fit the time; the numbers drawn do not depend on where the calls are cut.
+            per_call = max(1, min(2 * per_call, int(per_call * SECONDS_PER_CALL / max(elapsed, 1e-9))))
+            bar.update(length * count)
+        out[i] = np.asarray(process.position(state)).T[:count]
+    return seconds
+
+
+@eqx.filter_jit
+def _advance(process: Process, state: Any, draws: Draws, begin: UInt32[Array, ""], length: UInt32[Array, ""]) -> Any:
+    """`length` steps from step `begin`. A diverged particle needs no freezing: x − ηv stays non-finite once it is so."""
+    dtypes = jax.tree.map(jnp.result_type, state)
+
+    def step(k: UInt32[Array, ""], state: Any) -> Any:
+        after = process.step(state, draws.at(begin + k))
+        return jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), after, dtypes)
+
+    return jax.lax.fori_loop(jnp.uint32(0), length, step, state)
+
+
+def _place(
+    positions: Gaussian | np.ndarray, numbers: np.ndarray, key: Key[Array, ""], dtype: Any
+) -> tuple[Float[Array, "d P"], Draws]:
+    """A chunk's positions, coordinates first, and its draws, spread over the local devices."""
+    devices = jax.device_count()
+    padded = np.arange(numbers[0], numbers[0] + -(-len(numbers) // devices) * devices)  # the extra ones are dropped
+    draws = Draws.of(key, padded)
+    if isinstance(positions, Gaussian):
+        x = jax.jit(lambda d: positions.sample(d, dtype))(draws)
+    else:
+        x = jnp.asarray(positions[np.minimum(padded, numbers[-1])].T, dtype=dtype)
+    if devices == 1:
+        return x, draws
+    # Automatic axes: sharded particles meet unsharded parameters in every step.
+    mesh = jax.make_mesh((devices,), ("particles",), axis_types=(AxisType.Auto,))
+
+    def spread(array: Array) -> Array:
+        return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*[None] * (array.ndim - 1), "particles")))
+
+    return spread(x), Draws(keys=spread(draws.keys), step=draws.step)
+
+
+def _read_start(
+    process: Process, start: Any, particles: int | None, dtype: Any
+) -> tuple[Gaussian | np.ndarray, int, np.dtype]:
+    """The start as a `Gaussian` or an array (P, d), the number of particles, and the dtype to compute in."""
+    if isinstance(start, Gaussian):
+        if start.dim != process.dim:
+            raise ValueError(
+                f"start must have the problem's dimension {process.dim}, got a Gaussian of dimension {start.dim}"
+            )
+        given = jnp.result_type(float)
+    else:
+        array = np.asarray(start)
+        given = jnp.result_type(array if np.issubdtype(array.dtype, np.floating) else float)
+        if array.ndim not in (1, 2) or array.shape[-1] != process.dim:
+            raise ValueError(f"start must have shape ({process.dim},) or (P, {process.dim}), got {array.shape}")
+        if not np.all(np.isfinite(array.astype(float))):
+            raise ValueError("start must be finite, got NaN or infinite entries")
+        if array.ndim == 2:
+            if particles not in (None, len(array)):
+                raise ValueError(f"particles must be {len(array)}, the rows of start, or not given; got {particles}")
+            particles = len(array)
+        start = array
+    if particles is None:
+        raise ValueError("particles must be given unless start is an array (P, d)")
+    count = _positive("particles", particles)
+    if count >= COUNTER_LIMIT:
+        raise ValueError(f"particles must be below 2³², got {count}")
+    dtype = given if dtype is None else jnp.dtype(dtype)
+    if dtype not in (jnp.float32, jnp.float64) or jnp.zeros((), dtype).dtype != dtype:
+        raise ValueError(f"dtype must be float32, or float64 with jax_enable_x64 on; got {dtype}")
+    if not isinstance(start, Gaussian):
+        start = np.broadcast_to(start.astype(dtype), (count, process.dim))
+    return start, count, np.dtype(dtype)
+
+
+def _saved_steps(steps: int, save_every: int | None) -> np.ndarray:
+    """The steps at which the cloud is saved: 0, save_every, …, and the last."""
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or not 0 <= steps < COUNTER_LIMIT:
+        raise ValueError(f"steps must be a whole number, 0 ≤ steps < 2³², got {steps!r}")
+    every = max(steps, 1) if save_every is None else _positive("save_every", save_every)
+    return np.unique(np.append(np.arange(0, steps + 1, every), steps))
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    return int(value)
+
+
+def _cast(process: Process, dtype: Any) -> Process:
+    """The process with its floating-point numbers in the particles' dtype."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if eqx.is_inexact_array(leaf) else leaf, process)

@@ -1,0 +1,84 @@
+"""A toy landscape with modelled gradient noise."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sgdsim.draws import Draws
+from sgdsim.problems.noise import GaussianNoise
+from sgdsim.problems.problem import Problem
+
+
+class NoisyPotential(Problem):
+    """A potential f and a model of the noise of one example's gradient.
+
+    A minibatch of B examples is drawn as its mean: g_B = ∇f(x) + √(D(x)/B) ξ. Examples never end, so sampling is always
+    with replacement.
+
+    Args:
+        potential: any callable x → f(x), (d,) → scalar.
+        noise: the gradient noise of one example.
+        dim: d; needed only where neither the potential nor the noise knows it.
+
+    Raises:
+        ValueError: if the dimension is not known or two sources disagree, or f does not return a real scalar.
+    """
+
+    potential: Callable
+    gradient_noise: GaussianNoise
+    dimension: int = eqx.field(static=True)
+
+    def __init__(self, potential: Callable, noise: GaussianNoise, dim: int | None = None):
+        if not callable(potential):
+            raise TypeError(f"potential must be a callable x -> scalar, got {potential!r}")
+        if not isinstance(noise, GaussianNoise):
+            raise TypeError(f"noise must be a noise model such as GaussianNoise(1.0), got {noise!r}")
+        sources = {"dim": dim, "potential": getattr(potential, "dim", None), "noise": noise.dim}
+        known = {name: d for name, d in sources.items() if d is not None}
+        if not known:
+            raise ValueError("dim must be given: neither the potential nor the noise fixes the dimension")
+        if len(set(known.values())) > 1:
+            raise ValueError(f"dim must be the same for potential and noise, got {known}")
+        self.potential, self.gradient_noise, self.dimension = potential, noise, known.popitem()[1]
+        check_scalar_loss("potential", potential, self.dimension)
+
+    @property
+    def dim(self) -> int:
+        return self.dimension
+
+    @property
+    def has_additive_noise(self) -> bool:
+        return self.gradient_noise.is_constant
+
+    @property
+    def isotropic_variance(self) -> Float[Array, ""] | None:
+        return self.gradient_noise.isotropic_variance
+
+    def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return self.potential(x)
+
+    def noise_covariance(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        return self.gradient_noise.matrix(x)
+
+    def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        return self.gradient_noise.apply_root(x, xi)
+
+    def minibatch_gradient(
+        self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
+    ) -> Float[Array, "d P"]:
+        noise = self.noise(x, draws.normals(self.noise_size, dtype=x.dtype))
+        return jax.vmap(self.gradient, 1, 1)(x) + batch_size**-0.5 * noise
+
+
+def check_scalar_loss(name: str, loss: Callable, dim: int) -> None:
+    """Raise ValueError unless `loss` maps (d,) to a real scalar; nothing is computed."""
+    try:
+        out = jax.eval_shape(loss, jax.ShapeDtypeStruct((dim,), jnp.result_type(float)))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name} must be a JAX function of a vector of shape ({dim},); it raised {reason}") from error
+    if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise ValueError(f"{name} must return one real number, got {out}")

@@ -1,0 +1,80 @@
+"""Perturbed SGD: a problem with extra isotropic gradient noise."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sgdsim.covariance import symmetric_square_root
+from sgdsim.draws import Draws, Stream
+from sgdsim.problems.minibatches import sampling_factor
+from sgdsim.problems.problem import Problem
+
+
+class Perturbed(Problem):
+    """A problem with isotropic Gaussian noise added to its gradient, seen by every description of it.
+
+    D(x) becomes D(x) + ε²I, and a minibatch's gradient gets a normal of covariance s_B ε²/B, so the clock, the temperature
+    and the three descriptions stay what they were. It is the honest cure where D(x) is singular (the symmetry lines of a
+    network, a model that fits every example): Jin et al., "How to escape saddle points efficiently", ICML 2017.
+
+    Args:
+        problem: the problem to perturb.
+        variance: ε² > 0, on the scale of **one example's** gradient.
+    """
+
+    problem: Problem
+    variance: Float[Array, ""]
+
+    def __init__(self, problem: Problem, variance: float | Float[Array, ""]):
+        if not 0 < float(variance) < float("inf"):
+            raise ValueError(f"variance must be positive and finite, got {variance}")
+        self.problem, self.variance = problem, jnp.asarray(variance, dtype=float)
+
+    @property
+    def dim(self) -> int:
+        return self.problem.dim
+
+    @property
+    def num_examples(self) -> int | None:
+        return self.problem.num_examples
+
+    @property
+    def _is_dense(self) -> bool:
+        """Whether √D is a d × d root, so that the two noises share one set of normals."""
+        return self.problem.noise_size == self.problem.dim
+
+    @property
+    def noise_size(self) -> int:
+        return self.dim if self._is_dense else self.problem.noise_size + self.dim
+
+    @property
+    def has_additive_noise(self) -> bool:
+        return self.problem.has_additive_noise
+
+    @property
+    def isotropic_variance(self) -> Float[Array, ""] | None:
+        inner = self.problem.isotropic_variance
+        return None if inner is None else inner + self.variance
+
+    def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return self.problem.loss(x)
+
+    def noise_covariance(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        return self.problem.noise_covariance(x) + self.variance * jnp.eye(self.dim, dtype=x.dtype)
+
+    def noise_trace(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return self.problem.noise_trace(x) + self.dim * self.variance
+
+    def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        if self._is_dense:
+            return jax.vmap(lambda y, z: symmetric_square_root(self.noise_covariance(y)) @ z, (1, 1), 1)(x, xi)
+        inner = self.problem.noise_size
+        return self.problem.noise(x, xi[:inner]) + jnp.sqrt(self.variance) * xi[inner:]
+
+    def minibatch_gradient(
+        self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
+    ) -> Float[Array, "d P"]:
+        factor = sampling_factor(self.num_examples, batch_size, sampling)
+        normals = draws.normals(self.dim, stream=Stream.PERTURBATION, dtype=x.dtype)
+        inner = self.problem.minibatch_gradient(x, draws, batch_size, sampling)
+        return inner + jnp.sqrt(factor * self.variance / batch_size) * normals

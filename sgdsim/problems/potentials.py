@@ -1,0 +1,173 @@
+"""Toy landscapes: plain callables x → f(x), (d,) → scalar, that know their dimension.
+
+Any callable of that form is a potential; these are the ones that the literature and the lectures use.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+class Quadratic(eqx.Module):
+    """f(x) = ½ (x − c)ᵀ K (x − c).
+
+    Args:
+        hessian: K, symmetric, (d, d).
+        centre: c, (d,); the origin by default.
+
+    Raises:
+        ValueError: if K is not a finite symmetric matrix or c does not fit it.
+    """
+
+    hessian: Float[Array, "d d"]
+    centre: Float[Array, " d"]
+
+    def __init__(self, hessian: np.ndarray | Array | list, centre: np.ndarray | Array | list | None = None):
+        matrix = np.asarray(hessian, dtype=float)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"hessian must be a square matrix (d, d), got shape {matrix.shape}")
+        if not np.all(np.isfinite(matrix)) or not np.allclose(matrix, matrix.T):
+            raise ValueError(f"hessian must be finite and symmetric, got {matrix.tolist()}")
+        point = np.zeros(len(matrix)) if centre is None else np.asarray(centre, dtype=float)
+        if point.shape != matrix.shape[:1] or not np.all(np.isfinite(point)):
+            raise ValueError(f"centre must be a finite vector of shape {matrix.shape[:1]}, got {point.tolist()}")
+        self.hessian, self.centre = jnp.asarray(matrix), jnp.asarray(point)
+
+    @property
+    def dim(self) -> int:
+        return self.hessian.shape[0]
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        y = x - self.centre
+        return jnp.sum(y * (self.hessian @ y)) / 2
+
+
+class DoubleWell(eqx.Module):
+    """f(x) = (x₁² − 1)²/4 + ½ Σ_{i>1} xᵢ²: minima at x₁ = ±1 of curvature 2, a saddle of height ¼ at the origin.
+
+    Args:
+        dim: d ≥ 1.
+    """
+
+    dim: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        _check_dim(self.dim, 1)
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return (x[0] * x[0] - 1) ** 2 / 4 + jnp.sum(x[1:] * x[1:]) / 2
+
+
+class SharpFlatDoubleWell(eqx.Module):
+    """f(x) = ((x₁² − 1)²/4) · r^{−tanh(x₁)/(2 tanh 1)} + ½ Σ_{i>1} xᵢ²: a sharp well at −1 and a flat one at +1.
+
+    Both minima are zero, so they share one barrier from below; their curvatures are 2√r and 2/√r, in the ratio r exactly,
+    since (x₁² − 1)² vanishes to second order there. The hyperbolic tangent keeps the landscape confining.
+
+    Args:
+        ratio: r ≥ 1, the ratio of the two curvatures.
+        dim: d ≥ 1.
+    """
+
+    ratio: Float[Array, ""]
+    dim: int = eqx.field(static=True)
+
+    def __init__(self, ratio: float = 4.0, dim: int = 1):
+        _check_dim(dim, 1)
+        if not 1 <= ratio < float("inf"):
+            raise ValueError(f"ratio must be finite and at least 1, got {ratio}")
+        self.ratio, self.dim = jnp.asarray(ratio, dtype=float), dim
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        stiffness = self.ratio ** (-jnp.tanh(x[0]) / (2 * np.tanh(1.0)))
+        return stiffness * (x[0] * x[0] - 1) ** 2 / 4 + jnp.sum(x[1:] * x[1:]) / 2
+
+
+class Saddle(eqx.Module):
+    """f(x) = (x₁⁴/4 − a x₁²/2) + ½ Σ_{i>1} xᵢ²: a saddle at the origin that the quartic term closes far away.
+
+    Near the origin f ≈ ½(−a x₁² + x₂² + …), whose escape is exponential at rate a; the closing minima are at x₁ = ±√a.
+
+    Args:
+        escape_rate: a > 0, minus the negative curvature.
+        dim: d ≥ 2.
+    """
+
+    escape_rate: Float[Array, ""]
+    dim: int = eqx.field(static=True)
+
+    def __init__(self, escape_rate: float = 1.0, dim: int = 2):
+        _check_dim(dim, 2)
+        if not 0 < escape_rate < float("inf"):
+            raise ValueError(f"escape_rate must be positive and finite, got {escape_rate}")
+        self.escape_rate, self.dim = jnp.asarray(escape_rate, dtype=float), dim
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        square = x[0] * x[0]
+        return square * square / 4 - self.escape_rate * square / 2 + jnp.sum(x[1:] * x[1:]) / 2
+
+
+class Rosenbrock(eqx.Module):
+    """f(x) = Σ_{i<d} [b (x_{i+1} − xᵢ²)² + (1 − xᵢ)²]: a curved valley with its minimum at (1, …, 1).
+
+    Args:
+        steepness: b > 0 (Rosenbrock 1960 has 100).
+        dim: d ≥ 2.
+    """
+
+    steepness: Float[Array, ""]
+    dim: int = eqx.field(static=True)
+
+    def __init__(self, steepness: float = 100.0, dim: int = 2):
+        _check_dim(dim, 2)
+        if not 0 < steepness < float("inf"):
+            raise ValueError(f"steepness must be positive and finite, got {steepness}")
+        self.steepness, self.dim = jnp.asarray(steepness, dtype=float), dim
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        bend = x[1:] - x[:-1] * x[:-1]
+        return jnp.sum(self.steepness * bend * bend + (1 - x[:-1]) ** 2)
+
+
+# Müller and Brown, Theoretica Chimica Acta 53, 75 (1979), Table 1; the depths are divided by 100 below.
+_MUELLER_BROWN = np.array(
+    [
+        # A, a, b, c, x, y
+        [-200.0, -1.0, 0.0, -10.0, 1.0, 0.0],
+        [-100.0, -1.0, 0.0, -10.0, 0.0, 0.5],
+        [-170.0, -6.5, 11.0, -6.5, -0.5, 1.5],
+        [15.0, 0.7, 0.6, 0.7, -1.0, 1.0],
+    ]
+)
+
+
+class MuellerBrown(eqx.Module):
+    """The Müller–Brown surface, f(x) = scale · Σ Aₖ exp[aₖ(x−xₖ)² + bₖ(x−xₖ)(y−yₖ) + cₖ(y−yₖ)²]: three wells, two saddles.
+
+    Minima near (−0.558, 1.442), (0.623, 0.028) and (−0.050, 0.467); the first is the deepest, −146.70 · scale.
+
+    Args:
+        scale: height of the surface; the default 0.01 makes barriers of order one.
+    """
+
+    scale: Float[Array, ""]
+
+    def __init__(self, scale: float = 0.01):
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"scale must be positive and finite, got {scale}")
+        self.scale = jnp.asarray(scale, dtype=float)
+
+    @property
+    def dim(self) -> int:
+        return 2
+
+    def __call__(self, x: Float[Array, " 2"]) -> Float[Array, ""]:
+        height, a, b, c, x0, y0 = _MUELLER_BROWN.T.astype(x.dtype)
+        dx, dy = x[0] - x0, x[1] - y0
+        return self.scale * jnp.sum(height * jnp.exp(a * dx * dx + b * dx * dy + c * dy * dy))
+
+
+def _check_dim(dim: int, least: int) -> None:
+    if not isinstance(dim, int) or dim < least:
+        raise ValueError(f"dim must be a whole number of at least {least}, got {dim!r}")

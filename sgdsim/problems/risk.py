@@ -1,0 +1,236 @@
+"""The empirical risk: a finite sum over data, whose minibatches make the noise."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree, UInt32
+
+from sgdsim.covariance import symmetric_square_root
+from sgdsim.draws import Draws
+from sgdsim.problems.minibatches import minibatch_indices
+from sgdsim.problems.problem import Problem
+
+Root = Literal["dense", "weighted"]
+TILE = 32  # examples whose gradients are held at a time
+DENSE_ROOT_LIMIT = 16  # dimensions up to which a d × d root is cheaper than N normals
+
+
+class EmpiricalRisk(Problem):
+    """f(x) = (1/N) Σ ℓ(x, zᵢ) + (λ/2)|x|², with D(x) = (1/N) Σ (∇ℓᵢ − ∇ℓ)(∇ℓᵢ − ∇ℓ)ᵀ of its own examples.
+
+    Two square roots of D(x) are offered. `"dense"` is the symmetric d × d root. `"weighted"` needs no matrix: with ξ ∈ Rᴺ,
+    N^(−1/2) Σ (∇ℓᵢ − ∇ℓ) ξᵢ is one weighted gradient, exactly positive semidefinite, O(Nd), and shares its pass with
+    the drift.
+
+    Args:
+        example_loss: ℓ(params, example) → scalar, a JAX function of one example.
+        data: a pytree of arrays with one leading axis of N examples, such as `(X, y)`.
+        init: the parameters to start from: any pytree (an Equinox module too) whose arrays are floating point.
+        weight_decay: λ ≥ 0.
+        root: `"dense"` or `"weighted"`; by default dense up to 16 dimensions.
+
+    Raises:
+        ValueError: on empty or non-finite data, leading axes that differ, a loss that is not a finite scalar at `init`.
+        TypeError: on parameters that are not floating point.
+    """
+
+    example_loss: Callable
+    data: PyTree[Array]
+    weight_decay: Float[Array, ""]
+    init: PyTree[Array]
+    frozen: Any
+    root: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        example_loss: Callable,
+        data: PyTree[Any],
+        *,
+        init: PyTree[Any],
+        weight_decay: float = 0.0,
+        root: Root | None = None,
+    ):
+        self.data = _checked_data(data)
+        self.init, self.frozen = _checked_parameters(init)
+        if not 0 <= float(weight_decay) < float("inf"):
+            raise ValueError(f"weight_decay must be finite and not negative, got {weight_decay}")
+        if root not in (None, "dense", "weighted"):
+            raise ValueError(f"root must be 'dense' or 'weighted', got {root!r}")
+        self.example_loss = example_loss
+        self.weight_decay = jnp.asarray(weight_decay, dtype=float)
+        self.root = root or ("dense" if self.dim <= DENSE_ROOT_LIMIT else "weighted")
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        example = jax.tree.map(lambda a: a[0], self.data)
+        try:
+            out = jax.eval_shape(self._loss_of_example, self.x0, example)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"example_loss must take (params, example); it raised {reason}") from error
+        if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+            raise ValueError(f"example_loss must return one real number for one example, got {out}")
+        losses = eqx.filter_jit(self._losses)(self.x0)
+        if not bool(jnp.all(jnp.isfinite(losses))):
+            bad = int(jnp.argmin(jnp.isfinite(losses)))
+            raise ValueError(f"example_loss must be finite at init, got {losses[bad]} for example {bad}")
+
+    @property
+    def x0(self) -> Float[Array, " d"]:
+        """The initial parameters as one flat vector, (d,)."""
+        return ravel_pytree(self.init)[0]
+
+    @property
+    def dim(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self.init))
+
+    @property
+    def num_examples(self) -> int:
+        return jax.tree.leaves(self.data)[0].shape[0]
+
+    @property
+    def noise_size(self) -> int:
+        return self.dim if self.root == "dense" else self.num_examples
+
+    def parameters(self, x: Float[Array, " d"]) -> PyTree:
+        """The flat vector x as parameters of the shape of `init`."""
+        template = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, x.dtype), self.init)
+        return eqx.combine(ravel_pytree(template)[1](x), self.frozen)
+
+    def _loss_of_example(self, x: Float[Array, " d"], example: PyTree[Array]) -> Float[Array, ""]:
+        return self.example_loss(self.parameters(x), example)
+
+    def _losses(self, x: Float[Array, " d"], data: PyTree[Array] | None = None) -> Float[Array, " N"]:
+        """ℓ(x, zᵢ) of each example, without weight decay."""
+        params = self.parameters(x)
+        return jax.vmap(lambda z: self.example_loss(params, z))(self.data if data is None else data)
+
+    def example_gradients(self, x: Float[Array, " d"]) -> Float[Array, "N d"]:
+        """∇ℓ(x, zᵢ) of each example, without weight decay."""
+        return jax.vmap(jax.grad(self._loss_of_example), (None, 0))(x, self.data)
+
+    def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return jnp.mean(self._losses(x)) + self.weight_decay / 2 * jnp.sum(x * x)
+
+    def noise_covariance(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        return self._gradient_and_covariance(x)[1]
+
+    def noise_trace(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return self._gradient_moments(x, lambda v: jnp.sum(v * v))[1]
+
+    def _gradient_and_covariance(self, x: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+        """∇f(x) and D(x) from one pass over the examples' gradients."""
+        mean, covariance = self._gradient_moments(x, lambda v: v[:, None] * v[None, :])
+        return mean + self.weight_decay * x, covariance
+
+    def _gradient_moments(
+        self, x: Float[Array, " d"], square: Callable[[Float[Array, " d"]], Float[Array, "*moment"]]
+    ) -> tuple[Float[Array, " d"], Float[Array, "*moment"]]:
+        """Mean of ∇ℓᵢ and mean of `square`(∇ℓᵢ − ∇ℓ) over the examples, tile by tile, `square` being quadratic.
+
+        Tiles bound the memory, and over a cloud they keep a tile's gradients in cache. They are joined by Chan, Golub and
+        LeVeque's update ("Updating formulae and a pairwise algorithm for computing sample variances", 1979), which
+        never subtracts large numbers as a mean of squares would.
+        """
+
+        def join(
+            moments: tuple[Float[Array, " d"], Float[Array, "*moment"], Float[Array, ""]], tile: PyTree[Array]
+        ) -> tuple[tuple[Float[Array, " d"], Float[Array, "*moment"], Float[Array, ""]], None]:
+            mean, total, seen = moments
+            gradients = jax.vmap(jax.grad(self._loss_of_example), (None, 0))(x, tile)
+            tile_mean = jnp.mean(gradients, axis=0)
+            step, share = tile_mean - mean, len(gradients) / (seen + len(gradients))
+            spread = jnp.sum(jax.vmap(square)(gradients - tile_mean), axis=0)
+            total = total + spread + seen * share * square(step)
+            return (mean + share * step, total, seen + len(gradients)), None
+
+        count = self.num_examples
+        whole = count - count % TILE
+        tiles = jax.tree.map(lambda a: a[:whole].reshape(-1, TILE, *a.shape[1:]), self.data)
+        zero = jnp.zeros_like(x)
+        moments, _ = jax.lax.scan(join, (zero, square(zero), jnp.zeros((), x.dtype)), tiles)
+        if whole < count:
+            moments, _ = join(moments, jax.tree.map(lambda a: a[whole:], self.data))
+        return moments[0], moments[1] / count
+
+    def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        if self.root == "dense":
+            return jax.vmap(lambda y, z: symmetric_square_root(self.noise_covariance(y)) @ z, (1, 1), 1)(x, xi)
+        zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
+        return self.langevin_increment(x, xi, zero, one)
+
+    def langevin_increment(
+        self,
+        x: Float[Array, "d P"],
+        xi: Float[Array, "m P"],
+        drift_scale: Float[Array, ""],
+        noise_scale: Float[Array, ""],
+    ) -> Float[Array, "d P"]:
+        one = self._dense_increment if self.root == "dense" else self._weighted_increment
+        return jax.vmap(lambda y, z: one(y, z, drift_scale, noise_scale), (1, 1), 1)(x, xi)
+
+    def _dense_increment(
+        self,
+        x: Float[Array, " d"],
+        xi: Float[Array, " d"],
+        drift_scale: Float[Array, ""],
+        noise_scale: Float[Array, ""],
+    ) -> Float[Array, " d"]:
+        gradient, covariance = self._gradient_and_covariance(x)
+        return noise_scale * (symmetric_square_root(covariance) @ xi) - drift_scale * gradient
+
+    def _weighted_increment(
+        self,
+        x: Float[Array, " d"],
+        xi: Float[Array, " N"],
+        drift_scale: Float[Array, ""],
+        noise_scale: Float[Array, ""],
+    ) -> Float[Array, " d"]:
+        count = self.num_examples
+        weights = noise_scale * count**-0.5 * (xi - jnp.mean(xi)) - drift_scale / count
+        (gradient,) = jax.vjp(self._losses, x)[1](weights.astype(x.dtype))
+        return gradient - drift_scale * self.weight_decay * x
+
+    def minibatch_gradient(
+        self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
+    ) -> Float[Array, "d P"]:
+        indices = minibatch_indices(draws, batch_size, self.num_examples, sampling)
+
+        def gradient(y: Float[Array, " d"], batch: UInt32[Array, " B"]) -> Float[Array, " d"]:
+            examples = jax.tree.map(lambda a: a[batch], self.data)
+            return jax.grad(lambda z: jnp.mean(self._losses(z, examples)))(y)
+
+        return jax.vmap(gradient, (1, 1), 1)(x, indices) + self.weight_decay * x
+
+
+def _checked_data(data: PyTree[Any]) -> PyTree[Array]:
+    """The data as JAX arrays, or a ValueError that names what is wrong."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(data)]
+    if not leaves or any(leaf.ndim == 0 or leaf.shape[0] == 0 for leaf in leaves):
+        raise ValueError("data must hold arrays with a leading axis of at least one example")
+    lengths = {leaf.shape[0] for leaf in leaves}
+    if len(lengths) > 1:
+        raise ValueError(f"data must have one number of examples, got leading axes {sorted(lengths)}")
+    for leaf in leaves:
+        if np.issubdtype(leaf.dtype, np.floating) and not np.all(np.isfinite(leaf)):
+            raise ValueError(
+                f"data must be finite, got {np.size(leaf) - np.isfinite(leaf).sum()} NaN or infinite entries"
+            )
+    return jax.tree.map(jnp.asarray, data)
+
+
+def _checked_parameters(init: PyTree[Any]) -> tuple[PyTree[Array], Any]:
+    """The floating-point arrays of the parameters, in one precision, and what is not an array."""
+    arrays, frozen = eqx.partition(init, eqx.is_array_like)
+    for leaf in jax.tree.leaves(arrays):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise TypeError(f"init must hold floating-point arrays, got {jnp.result_type(leaf)}")
+    if not jax.tree.leaves(arrays):
+        raise ValueError("init must hold at least one floating-point array")
+    dtype = jnp.result_type(*jax.tree.leaves(arrays))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=dtype), arrays), frozen

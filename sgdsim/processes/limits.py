@@ -1,0 +1,156 @@
+"""Continuum limits of SGD: Itô diffusions dX = b(X) dt + √(2A(X)) dW."""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sgdsim.covariance import symmetric_square_root
+from sgdsim.problems.problem import Problem
+from sgdsim.processes.sgd import SGD, check_finite_loss
+
+
+class AbstractDiffusion(eqx.Module):
+    """dX = b(X) dt + √(2A(X)) dW in the sense of Itô: the one object from which Langevin and Fokker–Planck are both derived.
+
+    Its density obeys ∂ρ/∂t = −∇·(bρ) + ∇·∇·(Aρ), A inside both derivatives.
+    """
+
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """Number of coordinates, d."""
+
+    @property
+    @abc.abstractmethod
+    def noise_size(self) -> int:
+        """How many Brownian motions drive one particle."""
+
+    @property
+    @abc.abstractmethod
+    def has_additive_noise(self) -> bool:
+        """Whether A is known not to depend on x."""
+
+    @abc.abstractmethod
+    def drift(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """b(x)."""
+
+    @abc.abstractmethod
+    def diffusion(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        """A(x) = σσᵀ/2."""
+
+    @abc.abstractmethod
+    def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        """b(x) dt + √(2A(x)) dw for each particle."""
+
+    @abc.abstractmethod
+    def check(self, x: Float[Array, " d"]) -> None:
+        """Raise ValueError unless the fields are finite at x."""
+
+
+class FirstOrderLimit(AbstractDiffusion):
+    """dX = −∇f dt + √(2T D(X)) dW, the limit of SGD to first weak order in η (Li, Tai, E 2017; Mandt et al. 2017).
+
+    With momentum this is the overdamped limit, on the clock t = η_e k.
+    """
+
+    problem: Problem
+    temperature: Float[Array, ""]
+
+    @classmethod
+    def of(cls, sgd: SGD) -> "FirstOrderLimit":
+        """The limit of this chain, at its temperature."""
+        return cls(problem=sgd.problem, temperature=jnp.asarray(sgd.temperature))
+
+    @property
+    def dim(self) -> int:
+        return self.problem.dim
+
+    @property
+    def noise_size(self) -> int:
+        return self.problem.noise_size
+
+    @property
+    def has_additive_noise(self) -> bool:
+        return self.problem.has_additive_noise
+
+    @property
+    def gibbs_potential(self) -> Callable[[Float[Array, " d"]], Float[Array, ""]] | None:
+        """ψ = f/(Tσ²) where D = σ²I, so that b = −A∇ψ and ρ_ss ∝ e^{−ψ}; None elsewhere.
+
+        A constant but anisotropic D has no Gibbs state in f: −∇f is then not −A∇ψ for any ψ ∝ f.
+        """
+        variance = self.problem.isotropic_variance
+        if variance is None:
+            return None
+        return lambda x: self.problem.loss(x) / (self.temperature * variance)
+
+    def drift(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        return -self.problem.gradient(x)
+
+    def diffusion(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        return self.temperature * self.problem.noise_covariance(x)
+
+    def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        return self.problem.langevin_increment(x, dw, jnp.asarray(dt, x.dtype), jnp.sqrt(2 * self.temperature))
+
+    def check(self, x: Float[Array, " d"]) -> None:
+        check_finite_loss(self.problem, x)
+
+
+class ItoDiffusion(AbstractDiffusion):
+    """The Itô diffusion of a drift and a diffusion tensor, with nothing of SGD in it.
+
+    Args:
+        drift: b, a JAX function (d,) → (d,).
+        diffusion: A = σσᵀ/2, a JAX function (d,) → (d, d), symmetric positive semidefinite.
+        dim: d ≥ 1.
+    """
+
+    drift_field: Callable
+    diffusion_field: Callable
+    dimension: int = eqx.field(static=True)
+
+    def __init__(self, *, drift: Callable, diffusion: Callable, dim: int):
+        if not callable(drift) or not callable(diffusion):
+            raise TypeError("drift and diffusion must be callables x -> (d,) and x -> (d, d)")
+        if not isinstance(dim, int) or dim < 1:
+            raise ValueError(f"dim must be a positive whole number, got {dim!r}")
+        self.drift_field, self.diffusion_field, self.dimension = drift, diffusion, dim
+
+    @property
+    def dim(self) -> int:
+        return self.dimension
+
+    @property
+    def noise_size(self) -> int:
+        return self.dimension
+
+    @property
+    def has_additive_noise(self) -> bool:
+        return False  # a callable may depend on x; nothing is claimed for it
+
+    def drift(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.drift_field(x)
+
+    def diffusion(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        return self.diffusion_field(x)
+
+    def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        def one(y: Float[Array, " d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
+            return self.drift(y) * dt + symmetric_square_root(2 * self.diffusion(y)) @ z
+
+        return jax.vmap(one, (1, 1), 1)(x, dw)
+
+    def check(self, x: Float[Array, " d"]) -> None:
+        drift, diffusion = self.drift(x), self.diffusion(x)
+        if drift.shape != (self.dim,) or diffusion.shape != (self.dim, self.dim):
+            raise ValueError(
+                f"drift and diffusion must map ({self.dim},) to ({self.dim},) and ({self.dim}, {self.dim}), "
+                f"got {drift.shape} and {diffusion.shape}"
+            )
+        if not bool(jnp.all(jnp.isfinite(drift)) & jnp.all(jnp.isfinite(diffusion))):
+            raise ValueError("drift and diffusion must be finite where the cloud starts")
