@@ -1,0 +1,74 @@
+"""What every study returns, and how its files are written."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class StudyResult(Protocol):
+    """A frozen result: `print(result)` shows its table."""
+
+    @property
+    def reading(self) -> str:
+        """One plain paragraph: where the limit holds, where it breaks, by how much."""
+        ...
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the figure to a file."""
+        ...
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write figure, JSON and NPZ into a folder and return their paths."""
+        ...
+
+
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make the folder, or raise ValueError in one line where nothing can be written into it."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ValueError(f"output must be a folder that can be written, got {path}: {error.strerror}") from error
+    return path
+
+
+def write_files(folder: str | os.PathLike[str], writers: Mapping[str, Callable[[Path], None]]) -> list[Path]:
+    """Write every file under a temporary name, and rename all of them only when all are complete."""
+    target = check_folder(folder)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".writing-") as temporary:
+        for name, write in writers.items():
+            write(Path(temporary) / name)
+        for name in writers:
+            os.replace(Path(temporary) / name, target / name)
+    return [target / name for name in writers]
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON; what is not finite is null."""
+    path.write_text(json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays, compressed, without pickles."""
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_dict"):
+        return _plain(value.to_dict())
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value
