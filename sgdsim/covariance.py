@@ -24,7 +24,7 @@ def check_covariance(name: str, value: np.ndarray) -> None:
 def host_root(value: np.ndarray) -> np.ndarray:
     """The symmetric square root of a checked covariance, in the form it was given in, in float64."""
     if value.ndim < 2:
-        return np.sqrt(np.maximum(value, 0))
+        return np.asarray(np.sqrt(np.maximum(value, 0)))
     values, vectors = np.linalg.eigh(value)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
@@ -39,8 +39,8 @@ def apply_matrix_root(
 def symmetric_square_root(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """The positive semidefinite S with S S = M, for a symmetric positive semidefinite M.
 
-    Closed in 1-D and 2-D, where it is elementwise and so fuses into a cloud's step: S = (M + √det M · I)/√(Tr M + 2√det M).
-    By eigenvectors beyond. Unlike Cholesky's factor it exists, and is continuous, where M is singular.
+    Closed in 1-D and 2-D, where it is elementwise and so fuses into a cloud's step: S = (M + √det M · I)/√(Tr M + 2√det
+    M). By eigenvectors beyond. Unlike Cholesky's factor it exists, and is continuous, where M is singular.
     """
     dim = matrix.shape[0]
     if dim == 1:

@@ -1,12 +1,13 @@
 """Counter-based random draws: every number is a pure function of (key, stream, particle, step, slot).
 
-A particle's own key is a hash of (key, stream, particle); the counter hashed under it is (step, slot). Nothing is carried
-from one draw to the next, so a cloud is the same whether it is run whole, in chunks, on many devices or resumed, and
-particle 7 does not depend on how many others there are.
+A particle's own key is a hash of (key, stream, particle); the counter hashed under it is (step, slot). Nothing is
+carried from one draw to the next, so a cloud is the same whether it is run whole, in chunks, on many devices or
+resumed, and particle 7 does not depend on how many others there are.
 
-The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-SC 2011). It is written out here, instead of called from `jax.random`, so that XLA fuses the drawing into the step that
-uses it: an ensemble's step is mostly drawing, and this is several times faster than `jax.random.normal` on the same cloud.
+The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2,
+3", SC 2011). It is written out here, instead of called from `jax.random`, so that XLA fuses the drawing into the step
+that uses it: an ensemble's step is mostly drawing, and this is several times faster than `jax.random.normal` on the
+same cloud.
 """
 
 import enum
@@ -16,6 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 # What a draw is used for. Streams have keys of their own, so that a new use never shifts the numbers of an old one.
@@ -98,13 +100,13 @@ class Draws(eqx.Module):
         return threefry2x32((keys[0], keys[1]), (step, jnp.asarray(slots)[:, None]))
 
     def normals(
-        self, count: int, *, stream: Stream = Stream.NOISE, first: int = 0, dtype: jnp.dtype | None = None
+        self, count: int, *, stream: Stream = Stream.NOISE, first: int = 0, dtype: DTypeLike | None = None
     ) -> Float[Array, "count P"]:
         """Independent standard normals, `count` for each particle.
 
-        Normal i uses words (u, v) of slot ⌊i/2⌋ by Box and Muller (1958): √(−2 log u) · cos 2π(v − (i mod 2)/4), so an even i
-        takes the cosine and the odd one after it the sine. Each element computes both words by itself: joining two
-        halves of a pair would stop XLA from vectorising the step.
+        Normal i uses words (u, v) of slot ⌊i/2⌋ by Box and Muller (1958): √(−2 log u) · cos 2π(v − (i mod 2)/4), so an
+        even i takes the cosine and the odd one after it the sine. Each element computes both words by itself: joining
+        two halves of a pair would stop XLA from vectorising the step.
 
         The words have 32 bits, so the normals reach ±6.8, and float32 and float64 see the same numbers to rounding.
 
@@ -140,7 +142,7 @@ def key_words(key: Key[Array, ""]) -> tuple[UInt32[Array, ""], UInt32[Array, ""]
         TypeError: if `key` is not a typed scalar key from `jax.random.key`.
     """
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
-        raise TypeError(f"key must be one typed key from jax.random.key(seed), got {key!r}")
+        raise TypeError(f"key must be one typed key from jax.random.key(seed), got {type(key).__name__}")
     data = jax.random.key_data(key).ravel()
     return data[0], data[1]
 
@@ -154,13 +156,13 @@ def multiply_high(a: UInt32[Array, "*shape"], b: UInt32[Array, "*#shape"] | np.u
     return a_high * b_high + (middle >> half) + (carry >> half)
 
 
-def _unit_interval(word: UInt32[Array, "*shape"], dtype: jnp.dtype) -> Float[Array, "*shape"]:
+def _unit_interval(word: UInt32[Array, "*shape"], dtype: DTypeLike) -> Float[Array, "*shape"]:
     """(word + ½)/2³² in (0, 1]: never 0, so that its logarithm is finite."""
     return (word.astype(dtype) + 0.5) * 2.0**-32
 
 
 def _cos_turns(
-    word: UInt32[Array, "*shape"], quarters_back: Int[np.ndarray, "*#shape"], dtype: jnp.dtype
+    word: UInt32[Array, "*shape"], quarters_back: Int[np.ndarray, "*#shape"], dtype: DTypeLike
 ) -> Float[Array, "*shape"]:
     """cos 2π(word/2³² − quarters_back/4), without the library's cosine, which XLA does not vectorise on CPU.
 

@@ -138,7 +138,7 @@ def test_limit_of_a_full_batch_is_refused() -> None:
     data = jnp.array([[-1.0], [0.5], [2.0]])
     risk = EmpiricalRisk(lambda w, z: jnp.sum((w - z) ** 2) / 2, data, init=jnp.zeros(1))
     full = SGD(risk, learning_rate=0.1, batch_size=3, sampling="without-replacement")
-    with pytest.raises(ValueError, match="temperature is 0.*gradient flow"):
+    with pytest.raises(ValueError, match=r"temperature is 0.*gradient flow"):
         FokkerPlanck.limit_of(full, Grid([-1.0], [1.0], [8]))
     noisy = SGD(risk, learning_rate=0.1, batch_size=1)  # D = variance of the data, T = .05, b = mean − x
     fp = FokkerPlanck.limit_of(noisy, Grid([-2.0], [3.0], [128]))

@@ -1,18 +1,19 @@
 """What the time loop asks of a process."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
 from sgdsim.draws import Draws
 
 
+@runtime_checkable
 class Process(Protocol):
     """A process turns the state of a whole cloud into its next state.
 
-    It is a pytree (an Equinox module): its numbers are array leaves, so that changing one does not compile again. States
-    are pytrees whose arrays end in the particle axis, (…, P); positions are coordinates first, (d, P). A step must
-    treat particles independently and take every random number from `draws`.
+    It is a pytree (an Equinox module): its numbers are array leaves, so that changing one does not compile again.
+    States are pytrees whose arrays end in the particle axis, (…, P); positions are coordinates first, (d, P). A step
+    must treat particles independently and take every random number from `draws`.
     """
 
     @property

@@ -29,7 +29,7 @@ def simulate(
     save_every: int | None = None,
     chunk_size: int | None = None,
     dtype: Any = None,
-    progress: bool = False,
+    progress: bool | str = False,
 ) -> Trajectory:
     """Run a cloud of independent particles.
 
@@ -46,7 +46,7 @@ def simulate(
             and the last are.
         chunk_size: how many particles to hold at a time; all of them by default.
         dtype: float32 or float64; by default the start's, or JAX's default float for a `Gaussian`.
-        progress: show a bar.
+        progress: show a bar, under this name where one is given.
 
     Raises:
         ValueError: on counts that are not positive, a start of the wrong shape or not finite, or a loss that is not
@@ -64,7 +64,8 @@ def simulate(
 
     snapshots = np.empty((len(saved), count, process.dim), dtype=dtype)
     seconds = 0.0
-    with tqdm(total=steps * count, disable=not progress, unit="particle-step", unit_scale=True) as bar:
+    label = progress if isinstance(progress, str) else None
+    with tqdm(total=steps * count, disable=not progress, desc=label, unit=" particle-steps", unit_scale=True) as bar:
         for begin in range(0, count, chunk):
             numbers = np.arange(begin, min(begin + chunk, count))
             x, draws = _place(positions, numbers, key, dtype)
@@ -94,7 +95,7 @@ def _run(process: Process, state: Any, draws: Draws, saved: np.ndarray, out: np.
 
 @eqx.filter_jit
 def _advance(process: Process, state: Any, draws: Draws, begin: UInt32[Array, ""], length: UInt32[Array, ""]) -> Any:
-    """`length` steps from step `begin`. A diverged particle needs no freezing: x − ηv stays non-finite once it is so."""
+    """`length` steps from step `begin`. Nothing need be frozen: what is not finite stays so under x − ηv."""
     dtypes = jax.tree.map(jnp.result_type, state)
 
     def step(k: UInt32[Array, ""], state: Any) -> Any:

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sgdsim.covariance import apply_matrix_root, check_covariance, host_root
@@ -17,7 +18,8 @@ class Gaussian(eqx.Module):
         covariance: S as a scalar variance, (d,) variances or a matrix (d, d).
 
     Raises:
-        ValueError: if the mean is not a finite vector or the covariance is not positive semidefinite or does not fit it.
+        ValueError: if the mean is not a finite vector or the covariance is not positive semidefinite or does not fit
+            it.
     """
 
     mean: Float[np.ndarray, " d"]
@@ -44,7 +46,7 @@ class Gaussian(eqx.Module):
             return self.given_covariance
         return np.diag(np.broadcast_to(self.given_covariance, self.mean.shape))
 
-    def sample(self, draws: Draws, dtype: jnp.dtype) -> Float[Array, "d P"]:
+    def sample(self, draws: Draws, dtype: DTypeLike) -> Float[Array, "d P"]:
         """One position for each of the draws' particles, coordinates first."""
         normals = draws.normals(self.dim, stream=Stream.START, dtype=dtype)
         root = jnp.asarray(host_root(self.given_covariance), dtype=dtype)

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 class Trajectory:
     """Snapshots of a cloud on the common clock.
 
-    A particle that has diverged (a coordinate is not finite) is NaN in all its coordinates from then on, so that nothing
-    can use its position without noticing.
+    A particle that has diverged (a coordinate is not finite) is NaN in all its coordinates from then on, so that
+    nothing can use its position without noticing.
 
     Attributes:
         times: the clock t = η_e k at each snapshot, (T,), in float64 from the whole number k of steps.

@@ -1,8 +1,8 @@
 """Which examples a minibatch holds: indices in O(B), without sorting or shuffling the N examples.
 
-Without replacement, a batch is the first B places of a keyed permutation of 0 … N−1, evaluated at those places alone. The
-permutation is a Feistel network on a rectangle a × b ≥ N with cycle walking (Black and Rogaway, "Ciphers with arbitrary
-finite domains", CT-RSA 2002): a bijection of the rectangle is applied again and again until it lands below N.
+Without replacement, a batch is the first B places of a keyed permutation of 0 … N−1, evaluated at those places alone.
+The permutation is a Feistel network on a rectangle a × b ≥ N with cycle walking (Black and Rogaway, "Ciphers with
+arbitrary finite domains", CT-RSA 2002): a bijection of the rectangle is applied again and again until it lands below N.
 """
 
 import math

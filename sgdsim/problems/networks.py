@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int, Key
 class TwoWeightNetwork(eqx.Module):
     """y = w₂ tanh(w₁ x): the smallest network with a symmetry.
 
-    (w₁, w₂) and (−w₁, −w₂) are the same function, so the loss has two equal minima and a saddle at the origin; where a weight
-    is 0 the other's gradient vanishes for every example, and the noise covariance is singular there.
+    (w₁, w₂) and (−w₁, −w₂) are the same function, so the loss has two equal minima and a saddle at the origin; where a
+    weight is 0 the other's gradient vanishes for every example, and the noise covariance is singular there.
     """
 
     input_weight: Float[Array, ""]
@@ -60,7 +60,9 @@ def cross_entropy(
     return -jax.nn.log_softmax(model(x))[label]
 
 
-def logistic_loss(weights: Float[Array, " d"], example: tuple[Float[Array, " d"], Float[Array, ""]]) -> Float[Array, ""]:
+def logistic_loss(
+    weights: Float[Array, " d"], example: tuple[Float[Array, " d"], Float[Array, ""]]
+) -> Float[Array, ""]:
     """log(1 + e^{−y w·x}) of one example with label y = ±1: logistic regression without intercept."""
     x, y = example
     return _softplus(-y * jnp.sum(weights * x))

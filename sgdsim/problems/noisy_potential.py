@@ -15,7 +15,8 @@ from sgdsim.problems.problem import Problem
 class NoisyPotential(Problem):
     """A potential f and a model of the noise of one example's gradient.
 
-    A minibatch of B examples is drawn as its mean: g_B = ∇f(x) + √(D(x)/B) ξ. Examples never end, so sampling is always
+    A minibatch of B examples is drawn as its mean, g_B = ∇f(x) − √(D(x)/B) ξ: the sign makes a step move along +ξ, as
+    a step of the Langevin limit does on the same draw. Examples never end, so sampling is always
     with replacement.
 
     Args:
@@ -33,9 +34,9 @@ class NoisyPotential(Problem):
 
     def __init__(self, potential: Callable, noise: GaussianNoise, dim: int | None = None):
         if not callable(potential):
-            raise TypeError(f"potential must be a callable x -> scalar, got {potential!r}")
+            raise TypeError(f"potential must be a callable x -> scalar, got {type(potential).__name__}")
         if not isinstance(noise, GaussianNoise):
-            raise TypeError(f"noise must be a noise model such as GaussianNoise(1.0), got {noise!r}")
+            raise TypeError(f"noise must be a noise model such as GaussianNoise(1.0), got {type(noise).__name__}")
         sources = {"dim": dim, "potential": getattr(potential, "dim", None), "noise": noise.dim}
         known = {name: d for name, d in sources.items() if d is not None}
         if not known:
@@ -70,7 +71,7 @@ class NoisyPotential(Problem):
         self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
     ) -> Float[Array, "d P"]:
         noise = self.noise(x, draws.normals(self.noise_size, dtype=x.dtype))
-        return jax.vmap(self.gradient, 1, 1)(x) + batch_size**-0.5 * noise
+        return jax.vmap(self.gradient, 1, 1)(x) - batch_size**-0.5 * noise
 
 
 def check_scalar_loss(name: str, loss: Callable, dim: int) -> None:

@@ -13,9 +13,10 @@ from sgdsim.problems.problem import Problem
 class Perturbed(Problem):
     """A problem with isotropic Gaussian noise added to its gradient, seen by every description of it.
 
-    D(x) becomes D(x) + ε²I, and a minibatch's gradient gets a normal of covariance s_B ε²/B, so the clock, the temperature
-    and the three descriptions stay what they were. It is the honest cure where D(x) is singular (the symmetry lines of a
-    network, a model that fits every example): Jin et al., "How to escape saddle points efficiently", ICML 2017.
+    D(x) becomes D(x) + ε²I, and a minibatch's gradient gets a normal of covariance s_B ε²/B, so the clock, the
+    temperature and the three descriptions stay what they were. It is the honest cure where D(x) is singular (the
+    symmetry lines of a network, a model that fits every example): Jin et al., "How to escape saddle points
+    efficiently", ICML 2017.
 
     Args:
         problem: the problem to perturb.

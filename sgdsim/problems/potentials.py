@@ -3,6 +3,8 @@
 Any callable of that form is a potential; these are the ones that the literature and the lectures use.
 """
 
+import math
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -62,8 +64,8 @@ class DoubleWell(eqx.Module):
 class SharpFlatDoubleWell(eqx.Module):
     """f(x) = ((x₁² − 1)²/4) · r^{−tanh(x₁)/(2 tanh 1)} + ½ Σ_{i>1} xᵢ²: a sharp well at −1 and a flat one at +1.
 
-    Both minima are zero, so they share one barrier from below; their curvatures are 2√r and 2/√r, in the ratio r exactly,
-    since (x₁² − 1)² vanishes to second order there. The hyperbolic tangent keeps the landscape confining.
+    Both minima are zero, so they share one barrier from below; their curvatures are 2√r and 2/√r, in the ratio r
+    exactly, since (x₁² − 1)² vanishes to second order there. The hyperbolic tangent keeps the landscape confining.
 
     Args:
         ratio: r ≥ 1, the ratio of the two curvatures.
@@ -80,7 +82,7 @@ class SharpFlatDoubleWell(eqx.Module):
         self.ratio, self.dim = jnp.asarray(ratio, dtype=float), dim
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        stiffness = self.ratio ** (-jnp.tanh(x[0]) / (2 * np.tanh(1.0)))
+        stiffness = self.ratio ** (-jnp.tanh(x[0]) / (2 * math.tanh(1.0)))
         return stiffness * (x[0] * x[0] - 1) ** 2 / 4 + jnp.sum(x[1:] * x[1:]) / 2
 
 
@@ -143,7 +145,9 @@ _MUELLER_BROWN = np.array(
 
 
 class MuellerBrown(eqx.Module):
-    """The Müller–Brown surface, f(x) = scale · Σ Aₖ exp[aₖ(x−xₖ)² + bₖ(x−xₖ)(y−yₖ) + cₖ(y−yₖ)²]: three wells, two saddles.
+    """The Müller–Brown surface of three wells and two saddles,
+
+    f(x) = scale · Σ Aₖ exp[aₖ(x−xₖ)² + bₖ(x−xₖ)(y−yₖ) + cₖ(y−yₖ)²].
 
     Minima near (−0.558, 1.442), (0.623, 0.028) and (−0.050, 0.467); the first is the deepest, −146.70 · scale.
 

@@ -81,3 +81,9 @@ class Problem(eqx.Module):
         self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
     ) -> Float[Array, "d P"]:
         """The gradient g_B of each particle's own minibatch: mean ∇f(x), covariance s_B D(x)/B."""
+
+
+@eqx.filter_jit
+def loss_and_gradient(problem: Problem, x: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " d"]]:
+    """f(x) and ∇f(x), compiled once for each kind of problem."""
+    return jax.value_and_grad(problem.loss)(x)

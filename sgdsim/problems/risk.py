@@ -23,9 +23,9 @@ DENSE_ROOT_LIMIT = 16  # dimensions up to which a d × d root is cheaper than N 
 class EmpiricalRisk(Problem):
     """f(x) = (1/N) Σ ℓ(x, zᵢ) + (λ/2)|x|², with D(x) = (1/N) Σ (∇ℓᵢ − ∇ℓ)(∇ℓᵢ − ∇ℓ)ᵀ of its own examples.
 
-    Two square roots of D(x) are offered. `"dense"` is the symmetric d × d root. `"weighted"` needs no matrix: with ξ ∈ Rᴺ,
-    N^(−1/2) Σ (∇ℓᵢ − ∇ℓ) ξᵢ is one weighted gradient, exactly positive semidefinite, O(Nd), and shares its pass with
-    the drift.
+    Two square roots of D(x) are offered. `"dense"` is the symmetric d × d root. `"weighted"` needs no matrix: with ξ ∈
+    Rᴺ, N^(−1/2) Σ (∇ℓᵢ − ∇ℓ) ξᵢ is one weighted gradient, exactly positive semidefinite, O(Nd), and shares its pass
+    with the drift.
 
     Args:
         example_loss: ℓ(params, example) → scalar, a JAX function of one example.
@@ -133,8 +133,8 @@ class EmpiricalRisk(Problem):
     ) -> tuple[Float[Array, " d"], Float[Array, "*moment"]]:
         """Mean of ∇ℓᵢ and mean of `square`(∇ℓᵢ − ∇ℓ) over the examples, tile by tile, `square` being quadratic.
 
-        Tiles bound the memory, and over a cloud they keep a tile's gradients in cache. They are joined by Chan, Golub and
-        LeVeque's update ("Updating formulae and a pairwise algorithm for computing sample variances", 1979), which
+        Tiles bound the memory, and over a cloud they keep a tile's gradients in cache. They are joined by Chan, Golub
+        and LeVeque's update ("Updating formulae and a pairwise algorithm for computing sample variances", 1979), which
         never subtracts large numbers as a mean of squares would.
         """
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sgdsim.draws import Draws
@@ -13,18 +15,19 @@ from sgdsim.processes.limits import AbstractDiffusion, FirstOrderLimit
 from sgdsim.processes.sgd import SGD
 
 DEFAULT_SUBSTEPS = 4
+UNROLLED = 8  # sub-steps written out in the compiled step; beyond, compiling costs more than it saves
 
 
 class Langevin(eqx.Module):
     """dX = b dt + √(2A) dW, advanced by one step of the common clock in several sub-steps of a diffrax solver.
 
-    **One Euler step of size η is SGD with Gaussian noise, in law**, so stepping as SGD does would show nothing. The default
-    is stochastic Heun where A is constant (weak order 2 there, and Itô and Stratonovich agree) and Euler–Maruyama where it
-    depends on x, both with four sub-steps. `halved()` is the same process with twice as many **on the same Brownian
-    path**, so that the solver's own bias can be measured by a paired difference.
+    **One Euler step of size η is SGD with Gaussian noise, in law**, so stepping as SGD does would show nothing. The
+    default is stochastic Heun where A is constant (weak order 2 there, and Itô and Stratonovich agree) and
+    Euler–Maruyama where it depends on x, both with four sub-steps. `halved()` is the same process with twice as many
+    **on the same Brownian path**, so that the solver's own bias can be measured by a paired difference.
 
-    `Langevin.limit_of(sgd)` is the limit of a chain; `Langevin(ItoDiffusion(drift=b, diffusion=A, dim=d), step_size=h)` is any
-    Itô diffusion.
+    `Langevin.limit_of(sgd)` is the limit of a chain; `Langevin(ItoDiffusion(drift=b, diffusion=A, dim=d), step_size=h)`
+    is any Itô diffusion.
 
     Args:
         limit: the diffusion.
@@ -67,7 +70,7 @@ class Langevin(eqx.Module):
         With s_B = 0 (the whole data in each batch) the temperature is 0 and this is gradient flow.
         """
         if not isinstance(sgd, SGD):
-            raise TypeError(f"sgd must be an SGD process, got {sgd!r}")
+            raise TypeError(f"sgd must be an SGD process, got {type(sgd).__name__}")
         return cls(FirstOrderLimit.of(sgd), step_size=sgd.time_step, substeps=substeps, solver=solver)
 
     def halved(self) -> "Langevin":
@@ -103,43 +106,44 @@ class Langevin(eqx.Module):
         dt = self.step_size / self.substeps
         increments = brownian_increments(draws, self.limit.noise_size, self.substeps, state.dtype)
 
-        # Written out, not scanned: a toy's sub-steps then fuse with their draws into one loop.
-        x = state
-        for normals in increments:
+        def substep(x: Float[Array, "d P"], normals: Float[Array, "m P"]) -> tuple[Float[Array, "d P"], None]:
             term = _CloudTerm(self.limit, CloudBrownianPath(normals * jnp.sqrt(dt)))
             # The fields do not depend on time, so every sub-step may call its own interval [0, dt].
             x, *_ = self.solver.step(term, jnp.zeros_like(dt), dt, x, None, None, False)
-        return x
+            return x, None
+
+        if self.substeps > UNROLLED:
+            return jax.lax.scan(substep, state, jnp.stack(increments))[0]
+        for normals in increments:  # written out, a toy's sub-steps fuse with their draws into one loop
+            state, _ = substep(state, normals)
+        return state
 
     def position(self, state: Float[Array, "d P"]) -> Float[Array, "d P"]:
         """x."""
         return state
 
 
-def brownian_increments(draws: Draws, size: int, substeps: int, dtype: jnp.dtype) -> list[Float[Array, "m P"]]:
+def brownian_increments(draws: Draws, size: int, substeps: int, dtype: DTypeLike) -> list[Float[Array, "m P"]]:
     """Normals ξ_j, one for each sub-step of a step, read from a Brownian path that does not depend on the sub-steps.
 
-    The path is built by Lévy and Ciesielski's bridges: ξ = H z with the orthonormal Haar matrix H, whose first column is
-    constant. The draws z_c of the coarse columns are the same however fine the step is cut, so Σ ξ_j/√m = z_0 is the step's
-    whole increment (SGD's own normal, where its noise is Gaussian), and a run with twice the sub-steps follows the same
-    path. Normal i of column c is draw c·m' + i with m' the size rounded up to even, since draws come in pairs.
+    The path is refined by Lévy and Ciesielski's bridges: the step's whole increment is z₀ (SGD's own normal, where its
+    noise is Gaussian), and each increment ξ on an interval splits into (ξ + z)/√2 and (ξ − z)/√2 on its halves, with a
+    fresh z for each interval. Coarse draws are the same however fine the step is cut, so a run with twice the
+    sub-steps follows the same path. Normal i of the draw numbered c is draw c·m' + i of the step, with m' the size
+    rounded up to even, since draws come in pairs.
     """
     stride = size + size % 2
-    columns = [draws.normals(size, first=c * stride, dtype=dtype) for c in range(substeps)]
-    haar = haar_matrix(substeps)
-    rows = []
-    for j in range(substeps):
-        terms = [np.asarray(haar[j, c], dtype) * columns[c] for c in range(substeps) if haar[j, c]]
-        rows.append(sum(terms[1:], terms[0]))
-    return rows
-
-
-def haar_matrix(size: int) -> Float[np.ndarray, "size size"]:
-    """The orthonormal Haar matrix of a power of two, columns from coarse to fine."""
-    if size == 1:
-        return np.ones((1, 1))
-    half = haar_matrix(size // 2)
-    return np.hstack([np.kron(half, [[1.0], [1.0]]), np.kron(np.eye(size // 2), [[1.0], [-1.0]])]) / np.sqrt(2)
+    if substeps > UNROLLED:  # one call: it compiles once, where many would not
+        drawn = draws.normals(stride * substeps, dtype=dtype)
+        fresh = [drawn[c * stride : c * stride + size] for c in range(substeps)]
+    else:
+        fresh = [draws.normals(size, first=c * stride, dtype=dtype) for c in range(substeps)]
+    increments = fresh[:1]
+    half = np.asarray(0.5**0.5, dtype)
+    while len(increments) < substeps:
+        pairs = zip(increments, fresh[len(increments) :], strict=False)
+        increments = [sign for whole, z in pairs for sign in ((whole + z) * half, (whole - z) * half)]
+    return increments
 
 
 class CloudBrownianPath(diffrax.AbstractBrownianPath):

@@ -14,7 +14,7 @@ from sgdsim.processes.sgd import SGD, check_finite_loss
 
 
 class AbstractDiffusion(eqx.Module):
-    """dX = b(X) dt + √(2A(X)) dW in the sense of Itô: the one object from which Langevin and Fokker–Planck are both derived.
+    """dX = b(X) dt + √(2A(X)) dW (Itô), the one object from which Langevin and Fokker–Planck are both derived.
 
     Its density obeys ∂ρ/∂t = −∇·(bρ) + ∇·∇·(Aρ), A inside both derivatives.
     """

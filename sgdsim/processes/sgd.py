@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from sgdsim.draws import Draws
 from sgdsim.problems.minibatches import sampling_factor
-from sgdsim.problems.problem import Problem
+from sgdsim.problems.problem import Problem, loss_and_gradient
 
 
 class SGD(eqx.Module):
@@ -16,8 +16,9 @@ class SGD(eqx.Module):
 
         v ← μ v + g_B(x),    x ← x − η v.
 
-    Its clock is t = η_e k with the effective learning rate η_e = η/(1 − μ), and its temperature T = s_B η_e/(2B) multiplies
-    the covariance D(x) of one example's gradient (Mandt, Hoffman, Blei 2017; s_B from sampling without replacement).
+    Its clock is t = η_e k with the effective learning rate η_e = η/(1 − μ), and its temperature T = s_B η_e/(2B)
+    multiplies the covariance D(x) of one example's gradient (Mandt, Hoffman, Blei 2017; s_B from sampling without
+    replacement).
 
     Args:
         problem: what is descended.
@@ -48,7 +49,9 @@ class SGD(eqx.Module):
         sampling: str = "with-replacement",
     ):
         if not isinstance(problem, Problem):
-            raise TypeError(f"problem must be a Problem such as NoisyPotential or EmpiricalRisk, got {problem!r}")
+            raise TypeError(
+                f"problem must be a Problem such as NoisyPotential or EmpiricalRisk, got {type(problem).__name__}"
+            )
         if not 0 < float(learning_rate) < float("inf"):
             raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -110,6 +113,6 @@ class SGD(eqx.Module):
 
 def check_finite_loss(problem: Problem, x: Float[Array, " d"]) -> None:
     """Raise ValueError unless the problem's loss and gradient are finite at x."""
-    loss, gradient = eqx.filter_jit(lambda p, y: (p.loss(y), p.gradient(y)))(problem, x)
+    loss, gradient = loss_and_gradient(problem, x)
     if not (bool(jnp.isfinite(loss)) and bool(jnp.all(jnp.isfinite(gradient)))):
         raise ValueError(f"loss must be finite with a finite gradient where the cloud starts, got f = {loss}")

@@ -1,0 +1,33 @@
+"""What is measured on a cloud. Every number is an `Estimate`; diverged particles are counted, never used."""
+
+from sgdsim.measures.estimate import Estimate
+from sgdsim.measures.kl import KLEstimate, kl, kl_between_densities, score_interval
+from sgdsim.measures.kramers_moyal import BinnedKramersMoyal, binned, regress_diffusion, regress_drift
+from sgdsim.measures.kurtosis import excess_kurtosis
+from sgdsim.measures.moments import covariance, mean
+from sgdsim.measures.partition import Partition, merge
+from sgdsim.measures.temperature import kinetic_temperature, virial_temperature
+from sgdsim.measures.wasserstein import sliced_wasserstein, wasserstein_1d
+from sgdsim.measures.weak_error import paired_kl
+
+__all__ = [
+    "BinnedKramersMoyal",
+    "Estimate",
+    "KLEstimate",
+    "Partition",
+    "binned",
+    "covariance",
+    "excess_kurtosis",
+    "kinetic_temperature",
+    "kl",
+    "kl_between_densities",
+    "mean",
+    "merge",
+    "paired_kl",
+    "regress_diffusion",
+    "regress_drift",
+    "score_interval",
+    "sliced_wasserstein",
+    "virial_temperature",
+    "wasserstein_1d",
+]

@@ -1,0 +1,29 @@
+"""Particles that have diverged: left out, counted, never swallowed."""
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+Cloud = Float[np.ndarray | Array, "P d"]
+"""Particles as a measure receives them, (P, d), on the host or the device; a row that is not finite has diverged."""
+
+
+def finite_rows(*arrays: np.ndarray | Array) -> tuple[list[Float[np.ndarray, "n ..."]], int]:
+    """The rows in which every array is finite, as float64 on the host, and how many rows were left out.
+
+    Args:
+        arrays: any number of arrays (P, ...) that share their first axis, one row for each particle.
+
+    Raises:
+        ValueError: if the arrays differ in length, or no row is finite in all of them.
+    """
+    hosts = [np.asarray(array, dtype=np.float64) for array in arrays]
+    if len({len(host) for host in hosts}) != 1:
+        raise ValueError(f"the arrays must hold one row for each particle, got shapes {[h.shape for h in hosts]}")
+    keep = np.all([_finite(host) for host in hosts], axis=0)
+    if not np.any(keep):
+        raise ValueError(f"all {keep.size} particles have diverged: there is nothing to measure")
+    return [host[keep] for host in hosts], int(np.sum(~keep))
+
+
+def _finite(x: Float[np.ndarray, "P ..."]) -> Bool[np.ndarray, " P"]:
+    return np.all(np.isfinite(x).reshape(len(x), -1), axis=1)

@@ -1,0 +1,305 @@
+"""The main job: one problem, its discrete SGD, its Langevin limit and its Fokker–Planck equation, on one clock."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from sgdsim.density import FokkerPlanck, Grid
+from sgdsim.density.fit import fitted_grid
+from sgdsim.ensemble import Gaussian, Trajectory, simulate
+from sgdsim.measures import (
+    Estimate,
+    covariance,
+    curvature,
+    kl,
+    kl_between_densities,
+    mean,
+    paired_kl,
+    sliced_wasserstein,
+)
+from sgdsim.processes import SGD, Langevin
+from sgdsim.studies.comparison import Comparison, DensityComparison, DistanceComparison, Moments
+from sgdsim.studies.local import measure_local, spread_over_path
+from sgdsim.studies.validity import validity
+
+GRID_DIMENSIONS = 3  # a density is put on a grid up to here
+BIAS_PARTICLES = 2_000  # particles run again with half the sub-step
+LATE_POINTS = 16  # late positions from which minima are looked for
+SNAPSHOTS = 10  # saved times after the start, unless asked otherwise
+
+
+def compare(
+    sgd: SGD,
+    start: Gaussian | np.ndarray | Array | list,
+    *,
+    steps: int,
+    key: Key[Array, ""],
+    particles: int | None = None,
+    save_every: int | None = None,
+    grid: Grid | None = None,
+    cells: Sequence[int] | None = None,
+    substeps: int = 4,
+    chunk_size: int | None = None,
+    dtype: Any = "float32",
+    progress: bool = False,
+    name: str = "comparison",
+) -> Comparison:
+    """Run the descriptions of one cloud side by side and measure where they agree.
+
+    Up to three dimensions SGD and Langevin clouds are each held against the Fokker–Planck density; beyond, where no
+    grid can be, they are held against each other.
+
+    Args:
+        sgd: the discrete chain; the limit and its density are derived from it.
+        start: a `Gaussian` where there is a density (its cell masses are then exact); anything that `simulate` takes
+            beyond. steps: how many SGD steps. key: a typed `jax.random.key`; the two clouds get independent ones from
+            it. particles: P of each cloud; required unless the start is an array (P, d). save_every: steps between
+            saved times; a tenth of the run by default. grid: where the density lives; by default fitted to the run.
+            cells: cells per axis of the fitted box, one number for all axes or one for each; by default fitted as well.
+            substeps: the SDE solver's sub-steps of one SGD step, a power of two. chunk_size: particles held at a time.
+            dtype: of the clouds. The density is in JAX's default float, so switch on x64 to have it in float64.
+            progress: show bars. name: what to call the run in its report.
+
+    Raises:
+        ValueError: on settings that cannot work, before anything is run.
+    """
+    _check(sgd, start, steps, grid, cells)
+    every = max(steps // SNAPSHOTS, 1) if save_every is None else save_every
+    sgd_key, langevin_key, local_key, validity_key, distance_key = jax.random.split(key, 5)
+    run = {"steps": steps, "save_every": every, "chunk_size": chunk_size, "dtype": dtype}
+    limit = Langevin.limit_of(sgd, substeps=substeps)
+
+    chain = simulate(sgd, start, particles=particles, key=sgd_key, progress=_bar("SGD", progress), **run)
+    cloud = simulate(limit, start, particles=particles, key=langevin_key, progress=_bar("Langevin", progress), **run)
+    # Particles are keyed by number, so these are the cloud's first ones again, on the same Brownian paths.
+    few = min(cloud.particles.shape[1], BIAS_PARTICLES if sgd.dim <= GRID_DIMENSIONS else 16)
+    head = start if isinstance(start, Gaussian) or np.ndim(start) == 1 else np.asarray(start)[:few]
+    halved = simulate(
+        limit.halved(),
+        head,
+        particles=few,
+        key=langevin_key,
+        progress=_bar("Langevin, half the sub-step", progress),
+        **run,
+    )
+
+    late = _finite(chain.particles[-1])[:LATE_POINTS]
+    if len(late) == 0:
+        raise ValueError(
+            f"learning_rate must keep the chain finite; at {float(sgd.learning_rate):g} every particle diverged"
+        )
+    minima = curvature.minima(sgd.problem, late) if sgd.dim <= GRID_DIMENSIONS else np.empty((0, sgd.dim))
+    common = {
+        "name": name,
+        "settings": _settings(sgd, limit, start, chain, steps, every),
+        "validity": validity(sgd, late, minima, run_length=float(chain.times[-1]), key=validity_key),
+        "sgd": chain,
+        "langevin": cloud,
+        "sgd_local": _sgd_local(sgd, chain, local_key),
+        "langevin_local": _langevin_local(sgd, limit, cloud, local_key),
+    }
+    if sgd.dim > GRID_DIMENSIONS:
+        return Comparison(distance=_distances(sgd, chain, cloud, halved, distance_key), density=None, **common)
+    widths = _narrowest(sgd, minima)
+    if grid is None:
+        grid = fitted_grid(*_box(start, chain, cloud, widths), widths)
+        if cells is not None:
+            grid = Grid(grid.lower, grid.upper, np.broadcast_to(cells, grid.dim))
+    density = _densities(sgd, limit, start, grid, widths, chain, cloud, halved, progress)
+    return Comparison(density=density, distance=None, **common)
+
+
+def _check(sgd: SGD, start: Any, steps: int, grid: Grid | None, cells: Sequence[int] | None) -> None:
+    if not isinstance(sgd, SGD):
+        raise TypeError(f"sgd must be an SGD process, got {type(sgd).__name__}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be a positive whole number, got {steps!r}")
+    if float(sgd.temperature) == 0:
+        raise ValueError(
+            "batch_size must leave some noise: with the whole data in each batch T = 0, and there is no cloud"
+        )
+    if sgd.dim <= GRID_DIMENSIONS and not isinstance(start, Gaussian):
+        raise ValueError(f"start must be a Gaussian for a density in {sgd.dim}-D (its cell masses are then exact)")
+    if sgd.dim > GRID_DIMENSIONS and not (grid is None and cells is None):
+        raise ValueError(f"grid and cells must not be given in {sgd.dim:,}-D: a density lives in d ≤ 3")
+    if grid is not None and cells is not None:
+        raise ValueError("cells must not be given beside a grid, which has its own")
+    if grid is not None and grid.dim != sgd.dim:
+        raise ValueError(f"grid must have the problem's {sgd.dim} dimensions, got {grid.dim}")
+    if cells is not None and (len(cells) not in (1, sgd.dim) or any(n < 4 or n % 2 for n in cells)):
+        raise ValueError(f"cells must be even numbers of at least 4, one or {sgd.dim} of them, got {tuple(cells)}")
+
+
+def _bar(label: str, progress: bool) -> str | bool:
+    return label if progress else False
+
+
+def _finite(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m d"]:
+    return rows[np.isfinite(rows).all(axis=1)]
+
+
+def _settings(sgd: SGD, limit: Langevin, start: Any, chain: Trajectory, steps: int, every: int) -> dict[str, Any]:
+    """What was run, as the report and the JSON say it."""
+    return {
+        "dimension": sgd.dim,
+        "num_examples": sgd.problem.num_examples,
+        "learning_rate": float(sgd.learning_rate),
+        "batch_size": sgd.batch_size,
+        "momentum": float(sgd.momentum),
+        "update": "v ← μv + g, x ← x − ηv",
+        "sampling": sgd.sampling,
+        "sampling_factor": sgd.sampling_factor,
+        "temperature": float(sgd.temperature),
+        "steps": steps,
+        "save_every": every,
+        "particles": chain.particles.shape[1],
+        "dtype": str(chain.particles.dtype),
+        "solver": type(limit.solver).__name__,
+        "substeps": limit.substeps,
+        "start": {"mean": start.mean, "covariance": start.covariance}
+        if isinstance(start, Gaussian)
+        else "given points",
+    }
+
+
+def _sgd_local(sgd: SGD, chain: Trajectory, key: Key[Array, ""]) -> Any:
+    # From rest one update is Δx = −η g_B whatever the momentum, and its temperature is (1 − μ) times the clock's.
+    clock = float(sgd.effective_learning_rate / sgd.learning_rate)
+    return measure_local(
+        sgd,
+        sgd.problem,
+        spread_over_path(chain.particles),
+        duration=float(sgd.learning_rate),
+        temperature=float(sgd.temperature),
+        clock=clock,
+        key=key,
+    )
+
+
+def _langevin_local(sgd: SGD, limit: Langevin, cloud: Trajectory, key: Key[Array, ""]) -> Any:
+    # A single sub-step, since over a whole step the drift has already turned.
+    substep = Langevin(limit.limit, step_size=float(limit.step_size) / limit.substeps, substeps=1, solver=limit.solver)
+    return measure_local(
+        substep,
+        sgd.problem,
+        spread_over_path(cloud.particles),
+        duration=float(substep.step_size),
+        temperature=float(sgd.temperature),
+        key=key,
+    )
+
+
+def _moments(trajectory: Trajectory) -> tuple[Moments, ...]:
+    return tuple(Moments(mean(x), covariance(x)) for x in trajectory.particles)
+
+
+def _narrowest(sgd: SGD, minima: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " d"]:
+    """The narrowest steady width along each axis over the minima; NaN where there is none."""
+    widths = [curvature.steady_widths(sgd.problem, x, float(sgd.temperature)) for x in minima]
+    return np.min(widths, axis=0) if widths else np.full(sgd.dim, np.nan)
+
+
+def _box(
+    start: Gaussian, chain: Trajectory, cloud: Trajectory, widths: Float[np.ndarray, " d"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A box over the path of both clouds, with room for the tails that these particles did not reach.
+
+    The density belongs to the limit, so Langevin's cloud sets the box; SGD's may widen it to at most twice its size,
+    and particles that stray beyond are counted as outside.
+    """
+    limit = _finite(cloud.particles.reshape(-1, cloud.particles.shape[-1]))
+    low, high = limit.min(axis=0), limit.max(axis=0)
+    span = high - low
+    own = _finite(chain.particles.reshape(-1, chain.particles.shape[-1]))
+    low = np.minimum(low, np.maximum(own.min(axis=0), low - span / 2))
+    high = np.maximum(high, np.minimum(own.max(axis=0), high + span / 2))
+    margin = np.fmin(1.5 * _finite(cloud.particles[-1]).std(axis=0), 4 * widths)  # a cloud over two wells is wide
+    reach = 6 * np.sqrt(np.diag(start.covariance))
+    return np.minimum(low - margin, start.mean - reach), np.maximum(high + margin, start.mean + reach)
+
+
+def _densities(
+    sgd: SGD,
+    limit: Langevin,
+    start: Gaussian,
+    grid: Grid,
+    widths: Float[np.ndarray, " d"],
+    chain: Trajectory,
+    cloud: Trajectory,
+    halved: Trajectory,
+    progress: bool,
+) -> DensityComparison:
+    """Propagate the density on the grid, and on one of half the cells, and hold both clouds against it."""
+    fp = FokkerPlanck.limit_of(sgd, grid)
+    density = fp.propagate(fp.density_of(start), chain.times, progress=progress)
+    steady = fp.stationary()
+    rough = fp.coarsen(2)
+    rough_density = rough.propagate(rough.density_of(start), chain.times, progress=progress)
+    to_steady = [kl_between_densities(p, steady, log_q=fp.log_stationary()) for p in density.masses]
+    rough_steady = [
+        kl_between_densities(p, rough.stationary(), log_q=rough.log_stationary()) for p in rough_density.masses
+    ]
+    # The scheme is of second order, so half the cells make four times the error, and their difference is three of ours.
+    to_steady_error = [abs(a - b) / 3 for a, b in zip(to_steady, rough_steady, strict=True)]
+    grid_error = [
+        kl_between_densities(_merge_pairs(p), q) / 9 for p, q in zip(density.masses, rough_density.masses, strict=True)
+    ]
+    few = halved.particles.shape[1]
+    return DensityComparison(
+        grid=grid,
+        widths=widths,
+        masses=density.masses,
+        steady=steady,
+        propagation=repr(density),
+        boundary_mass=max(fp.boundary_mass(p) for p in density.masses),
+        sgd=tuple(kl(x, grid, p) for x, p in zip(chain.particles, density.masses, strict=True)),
+        langevin=tuple(kl(x, grid, p) for x, p in zip(cloud.particles, density.masses, strict=True)),
+        to_steady=tuple(Estimate(v, e) for v, e in zip(to_steady, to_steady_error, strict=True)),
+        grid_error=np.array(grid_error),
+        solver_bias=tuple(
+            paired_kl(a[:few], b, order=limit.weak_order)
+            for a, b in zip(cloud.particles[1:], halved.particles[1:], strict=True)
+        ),
+        outside=tuple(int(np.sum(grid.locate(_finite(x)) < 0)) for x in chain.particles),
+        sgd_moments=_moments(chain),
+        langevin_moments=_moments(cloud),
+    )
+
+
+def _merge_pairs(masses: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*halves"]:
+    """Cell masses on the grid of half the cells along each axis."""
+    for axis in range(masses.ndim):
+        masses = np.add.reduceat(masses, np.arange(0, masses.shape[axis], 2), axis=axis)
+    return masses
+
+
+def _distances(
+    sgd: SGD, chain: Trajectory, cloud: Trajectory, halved: Trajectory, key: Key[Array, ""]
+) -> DistanceComparison:
+    """Hold the two clouds against each other where no grid can be."""
+    loss = jax.jit(jax.vmap(sgd.problem.loss))
+    few = halved.particles.shape[1]
+
+    def losses(trajectory: Trajectory) -> tuple[Estimate, ...]:
+        return tuple(mean(np.asarray(loss(x))[:, None]) for x in trajectory.particles)
+
+    def spreads(trajectory: Trajectory) -> tuple[Estimate, ...]:
+        centred = [x - np.nanmean(x, axis=0) for x in trajectory.particles.astype(float)]
+        return tuple(mean(np.sum(x**2, axis=1)[:, None]) for x in centred)
+
+    gap = cloud.particles[:, :few].astype(float) - halved.particles
+    return DistanceComparison(
+        distance=tuple(
+            sliced_wasserstein(a, b, key=k)
+            for a, b, k in zip(chain.particles, cloud.particles, jax.random.split(key, len(chain.times)), strict=True)
+        ),
+        # Coupled clouds bound the distance of their laws: along a random direction, W₂² ≤ E|Δ|²/d.
+        solver_bias=np.sqrt(np.nanmean(np.sum(gap**2, axis=2), axis=1) / sgd.dim),
+        sgd_loss=losses(chain),
+        langevin_loss=losses(cloud),
+        sgd_spread=spreads(chain),
+        langevin_spread=spreads(cloud),
+    )

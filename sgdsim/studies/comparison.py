@@ -1,0 +1,320 @@
+"""What `compare` found: a table, a reading, a figure and files."""
+
+import dataclasses
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from tabulate import tabulate
+
+from sgdsim import plots
+from sgdsim.density import Grid
+from sgdsim.density.fit import CELLS_PER_WIDTH, cells_per_width
+from sgdsim.ensemble import Trajectory
+from sgdsim.measures import Estimate
+from sgdsim.studies.local import Local
+from sgdsim.studies.reading import departs, in_words
+from sgdsim.studies.result import write_files, write_json, write_npz
+from sgdsim.studies.validity import Validity
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Mean (d,) and covariance (d, d) of a cloud."""
+
+    mean: Estimate
+    covariance: Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class DensityComparison:
+    """Both clouds against the Fokker–Planck density, d ≤ 3. One entry for each saved time.
+
+    Attributes:
+        grid: where the density lives.
+        widths: narrowest steady width along each axis, (d,); NaN where the loss has no minimum in reach.
+        masses: cell masses of the density, (T, *cells).
+        steady: cell masses of the steady state, (*cells,).
+        propagation: what the propagation says of itself.
+        boundary_mass: the most mass that the density ever had in the outermost cells.
+        sgd, langevin: KL(cloud ‖ density), in nats.
+        to_steady: KL(density ‖ steady state); its error is the grid's.
+        grid_error: KL of the grid's own error, from cells of twice the width, (T,).
+        solver_bias: KL of the SDE solver's own bias, from half the sub-step on the same paths; after the start.
+        outside: SGD particles outside the grid, counted into its emptiest cell.
+        sgd_moments, langevin_moments: mean and covariance of each cloud.
+    """
+
+    grid: Grid
+    widths: Float[np.ndarray, " d"]
+    masses: Float[np.ndarray, "T *cells"]
+    steady: Float[np.ndarray, "*cells"]
+    propagation: str
+    boundary_mass: float
+    sgd: tuple[Estimate, ...]
+    langevin: tuple[Estimate, ...]
+    to_steady: tuple[Estimate, ...]
+    grid_error: Float[np.ndarray, " T"]
+    solver_bias: tuple[Estimate, ...]
+    outside: tuple[int, ...]
+    sgd_moments: tuple[Moments, ...]
+    langevin_moments: tuple[Moments, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class DistanceComparison:
+    """The two clouds against each other, d > 3. One entry for each saved time.
+
+    Attributes:
+        distance: sliced Wasserstein-2 distance between the clouds, in units of x; its floor is two clouds of one law.
+        solver_bias: an upper bound, in the same units, on the SDE solver's own bias at its sub-step, (T,).
+        sgd_loss, langevin_loss: mean loss of each cloud.
+        sgd_spread, langevin_spread: trace of each cloud's covariance.
+    """
+
+    distance: tuple[Estimate, ...]
+    solver_bias: Float[np.ndarray, " T"]
+    sgd_loss: tuple[Estimate, ...]
+    langevin_loss: tuple[Estimate, ...]
+    sgd_spread: tuple[Estimate, ...]
+    langevin_spread: tuple[Estimate, ...]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison:
+    """Discrete SGD, its Langevin limit and, up to three dimensions, its Fokker–Planck density on one clock."""
+
+    name: str
+    settings: dict[str, Any]
+    validity: Validity
+    sgd: Trajectory
+    langevin: Trajectory
+    sgd_local: Local
+    langevin_local: Local
+    density: DensityComparison | None
+    distance: DistanceComparison | None
+
+    @property
+    def times(self) -> Float[np.ndarray, " T"]:
+        """The common clock at the saved times, (T,)."""
+        return self.sgd.times
+
+    def __str__(self) -> str:
+        tables = self._density_tables() if self.density else self._distance_tables()
+        return "\n\n".join([self._title(), str(self.validity), *tables, self._local_table(), self.reading])
+
+    __repr__ = __str__
+
+    def _title(self) -> str:
+        s = self.settings
+        examples = "" if s["num_examples"] is None else f", N = {s['num_examples']:,}"
+        return (
+            f"{self.name}: d = {s['dimension']:,}{examples}; lr = {s['learning_rate']:g}, B = {s['batch_size']}, "
+            f"momentum {s['momentum']:g} ({s['update']}), sampling {s['sampling']}; "
+            f"T = {s['temperature']:.4g}; {s['particles']:,} particles × {s['steps']:,} steps; "
+            f"Langevin by {s['solver']} in {s['substeps']} sub-steps"
+        )
+
+    def _density_tables(self) -> list[str]:
+        d = self.density
+        assert d is not None
+        divergences = [
+            [f"{t:.4g}", str(a), str(b), str(c)]
+            for t, a, b, c in zip(self.times, d.sgd, d.langevin, d.to_steady, strict=True)
+        ]
+        moments = []
+        for t, a, b in zip(self.times, d.sgd_moments, d.langevin_moments, strict=True):
+            for label, m in (("SGD", a), ("Langevin", b)):
+                moments.append([f"{t:.4g}" if label == "SGD" else "", label, *_entries(m)])
+        return [
+            _table(["t", "KL(SGD ‖ FP)", "KL(Langevin ‖ FP)", "KL(FP ‖ steady state)"], divergences),
+            _table(["t", "cloud", *_moment_names(d.grid.dim)], moments),
+            self._grid_line(),
+        ]
+
+    def _grid_line(self) -> str:
+        d = self.density
+        assert d is not None
+        fit = cells_per_width(d.grid, d.widths)
+        cells = "no minimum in reach, so no steady width to resolve"
+        if np.isfinite(fit):
+            enough = "" if fit >= CELLS_PER_WIDTH else f", fewer than the {CELLS_PER_WIDTH} it should have"
+            cells = f"{fit:.1f} cells across the narrowest steady width{enough}"
+        bias = max(e.value for e in d.solver_bias)
+        lines = [
+            f"{d.grid}: {cells}; most mass in its outermost cells {d.boundary_mass:.1e}; {d.propagation}",
+            f"own errors in KL, at most over the run: grid {np.max(d.grid_error):.1e}, SDE solver {bias:.1e} "
+            f"({'below' if self.solver_is_below_floor else 'ABOVE'} the floor of {d.langevin[-1].floor:.1e})",
+        ]
+        if max(d.outside):
+            lines.append(f"SGD particles outside the grid, at most: {max(d.outside)} of {self.settings['particles']:,}")
+        return "\n".join(lines)
+
+    def _distance_tables(self) -> list[str]:
+        d = self.distance
+        assert d is not None
+        columns = zip(self.times, d.distance, d.sgd_loss, d.langevin_loss, d.sgd_spread, d.langevin_spread, strict=True)
+        rows = [[f"{t:.4g}", *map(str, rest)] for t, *rest in columns]
+        header = ["t", "sliced W₂(SGD, Langevin)", "loss, SGD", "loss, Langevin", "Tr cov, SGD", "Tr cov, Langevin"]
+        note = (
+            f"no Fokker–Planck equation: a density in {self.settings['dimension']:,} dimensions has no grid (d ≤ 3), "
+            f"so the clouds are held against each other\nSDE solver's own bias in W₂, an upper bound at the end: "
+            f"{d.solver_bias[-1]:.1e}, {'below' if self.solver_is_below_floor else 'ABOVE'} the floor of "
+            f"{d.distance[-1].floor:.1e}"
+        )
+        return [_table(header, rows), note]
+
+    def _local_table(self) -> str:
+        predicted = self.settings["temperature"]
+        formula = "lr/(2B)" + (" · (N−B)/(N−1)" if self.settings["sampling_factor"] != 1 else "")
+        formula += "/(1−μ)" if self.settings["momentum"] else ""
+        rows = [
+            ["drift / predicted", "1", str(self.sgd_local.drift), str(self.langevin_local.drift)],
+            ["diffusion / predicted", "1", str(self.sgd_local.diffusion), str(self.langevin_local.diffusion)],
+            [
+                f"temperature {formula}",
+                f"{predicted:.5g}",
+                str(self.sgd_local.temperature),
+                str(self.langevin_local.temperature),
+            ],
+            ["diverged particles", "0", str(self.sgd.num_diverged), str(self.langevin.num_diverged)],
+            [
+                "particle-steps per second",
+                "",
+                f"{self.sgd.particle_steps_per_second:.3g}",
+                f"{self.langevin.particle_steps_per_second:.3g}",
+            ],
+        ]
+        return _table(["measured once", "predicted", "SGD", "Langevin"], rows)
+
+    @property
+    def solver_is_below_floor(self) -> bool:
+        """Whether the SDE solver's own bias is too small to be read at this sample size."""
+        if self.density is not None:
+            pairs = zip(self.density.solver_bias, self.density.langevin[1:], strict=True)
+            return all(bias.value <= kl.floor for bias, kl in pairs)
+        assert self.distance is not None
+        return bool(self.distance.solver_bias[-1] <= self.distance.distance[-1].floor)
+
+    @property
+    def reading(self) -> str:
+        """One plain paragraph: where SDE and SGD agree, since when and where they part, by how many floors."""
+        if self.density is not None:
+            text = in_words(
+                "SGD follows its Fokker–Planck density", "SGD departs from it", self.times, self.density.sgd
+            )
+            text += " " + in_words(
+                "Langevin follows the same density", "Langevin departs from it", self.times, self.density.langevin
+            )
+            end = self.density.to_steady[-1]
+            if any(map(departs, self.density.sgd)) and not any(map(departs, self.density.langevin)):
+                text += f" So neither grid nor solver is at fault but the limit itself: {self._why()}."
+            text += f" At the end the density is {end.value:.2g} nats from its steady state."
+        else:
+            assert self.distance is not None
+            text = in_words("SGD and its Langevin limit are one cloud", "they part", self.times, self.distance.distance)
+        if not self.solver_is_below_floor:
+            text += " The SDE solver's own bias is above the floor: take more sub-steps before believing a departure."
+        if self.settings["sampling"] == "epoch":
+            text += " Reshuffled batches are anticorrelated, so the long run is colder than the temperature used here."
+        lost = self.sgd.num_diverged
+        if lost:
+            text += (
+                f" {lost} of {self.settings['particles']:,} SGD particles diverged and are left out of every measure."
+            )
+        return text
+
+    def _why(self) -> str:
+        """What speaks against the limit: the size of a step, and noise that is not Gaussian."""
+        v = self.validity
+        why = f"here ηk_max = {v.step_times_curvature:.2g}"
+        if departs(v.kurtosis):
+            why += f", and the minibatch noise has an excess kurtosis of {v.kurtosis.value:.2g} where a diffusion has 0"
+        return why
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw the clouds over the density at several times, and the divergences with their floors."""
+        plots.save(self._figure(), path)
+
+    def _figure(self) -> Any:
+        if self.density is None:
+            assert self.distance is not None
+            return plots.compare_clouds(self.name, self.sgd, self.langevin, self.distance)
+        return plots.compare_densities(self.name, self.sgd, self.langevin, self.density)
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write compare.png, compare.json and compare.npz into a folder; all of them or none."""
+        return write_files(
+            folder,
+            {
+                "compare.png": self.plot,
+                "compare.json": partial(write_json, content=self._content()),
+                "compare.npz": partial(write_npz, arrays=self._arrays()),
+            },
+        )
+
+    def _content(self) -> dict[str, Any]:
+        """Every number of the report, for JSON."""
+        content: dict[str, Any] = {
+            "name": self.name,
+            "settings": self.settings,
+            "validity": _fields(self.validity),
+            "times": self.times,
+            "measured": {"sgd": _fields(self.sgd_local), "langevin": _fields(self.langevin_local)},
+            "diverged": {"sgd": self.sgd.num_diverged, "langevin": self.langevin.num_diverged},
+            "particle_steps_per_second": {
+                "sgd": self.sgd.particle_steps_per_second,
+                "langevin": self.langevin.particle_steps_per_second,
+            },
+            "reading": self.reading,
+        }
+        if self.density is not None:
+            d = _fields(self.density)
+            grid = d.pop("grid")
+            for name in ("masses", "steady"):
+                d.pop(name)
+            for name in ("sgd_moments", "langevin_moments"):
+                d[name] = [_fields(m) for m in d[name]]
+            content["density"] = d | {"grid": {"lower": grid.lower, "upper": grid.upper, "cells": grid.cells}}
+        else:
+            content["distance"] = _fields(self.distance)
+        return content
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The clouds and the density, for NPZ."""
+        arrays = {"times": self.times, "sgd": self.sgd.particles, "langevin": self.langevin.particles}
+        if self.density is not None:
+            d = self.density
+            arrays |= {"grid_lower": d.grid.lower, "grid_upper": d.grid.upper, "masses": d.masses, "steady": d.steady}
+        return arrays
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return tabulate(rows, headers=header, disable_numparse=True, stralign="right")
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass without copying what they hold."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def _moment_names(dim: int) -> list[str]:
+    names = [f"mean x{_sub(i)}" for i in range(dim)]
+    return names + [f"cov x{_sub(i)}x{_sub(j)}" for i in range(dim) for j in range(i, dim)]
+
+
+def _sub(axis: int) -> str:
+    return "₁₂₃"[axis]
+
+
+def _entries(moments: Moments) -> list[str]:
+    """The mean's entries and the covariance's upper triangle, each with its error."""
+    m, c = moments.mean, moments.covariance
+    dim = np.size(m.value)
+    upper = np.triu_indices(dim)
+    values = np.concatenate([np.ravel(m.value), np.asarray(c.value)[upper]])
+    errors = np.concatenate([np.ravel(m.standard_error), np.asarray(c.standard_error)[upper]])
+    return [str(Estimate(v, e)) for v, e in zip(values, errors, strict=True)]

@@ -1,0 +1,37 @@
+"""Readings in plain words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from sgdsim.measures import Estimate
+
+# A floor is passed once in twenty readings at agreement, and a report has many; this far above it, hardly ever.
+MARGIN = 2.0
+
+
+def departs(reading: Estimate) -> bool:
+    """Whether a reading lies more than two standard errors above what agreement would read."""
+    return bool(reading.value > reading.floor + MARGIN * reading.standard_error)
+
+
+def in_words(agreement: str, departure: str, times: Float[np.ndarray, " T"], readings: Sequence[Estimate]) -> str:
+    """`agreement` at all times, or `departure` since when, until when, and by how many floors."""
+    apart = [departs(r) for r in readings]
+    if not any(apart):
+        margin = f"no reading is more than {MARGIN:g} standard errors above its floor"
+        return f"{agreement} at all {len(times)} saved times: {margin}."
+    floors = [float(r.floors) if np.isfinite(r.floors) else 0.0 for r in readings]
+    first = apart.index(True)
+    last = len(apart) - 1 - apart[::-1].index(True)
+    worst = int(np.argmax(np.where(apart, floors, 0)))
+    start = f"From t = {times[first]:.4g} on " if first else "From the start "
+    if first > 1:
+        start = f"{agreement} until t = {times[first - 1]:.4g}; from t = {times[first]:.4g} on "
+    span = "to the end" if last == len(apart) - 1 else f"until t = {times[last]:.4g}, and agrees again after it"
+    if not all(apart[first : last + 1]):
+        span += " (not at every saved time)"
+    size = f"by up to {floors[worst]:.3g} floors, at t = {times[worst]:.4g}"
+    end = f"; at the end by {floors[-1]:.3g}" if apart[-1] and worst != len(apart) - 1 else ""
+    return f"{start}{departure} {span}, {size}{end}."

@@ -1,0 +1,78 @@
+"""The draws against published vectors, exact integer arithmetic and their own law."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from sgdsim.draws import Draws, Stream, multiply_high, threefry2x32
+
+P = 200_000
+
+
+def draws(seed=0, particles=P):
+    return Draws.of(jax.random.key(seed), np.arange(particles))
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [  # Random123's known-answer tests for threefry2x32, 20 rounds
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+        ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_threefry_published_vectors(counter, key, expected):
+    words = threefry2x32(tuple(map(jnp.uint32, key)), tuple(map(jnp.uint32, counter)))
+    assert tuple(int(w) for w in words) == expected
+
+
+def test_multiply_high_is_exact():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 2**32, (2, 10_000), dtype=np.uint64)
+    expected = (a * b) >> np.uint64(32)
+    got = multiply_high(jnp.asarray(a, jnp.uint32), jnp.asarray(b, jnp.uint32))
+    assert np.array_equal(np.asarray(got, np.uint64), expected)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_normals_have_their_law(dtype):
+    # 3 slots, mean to kurtosis and Kolmogorov-Smirnov: 15 comparisons at 4.5 sigmas
+    z = np.asarray(draws(1).at(7).normals(3, dtype=dtype), dtype=float)
+    for row in z:
+        assert abs(row.mean()) < 4.5 / np.sqrt(P)
+        assert abs(row.var() - 1) < 4.5 * np.sqrt(2 / P)
+        assert abs((row**3).mean()) < 4.5 * np.sqrt(15 / P)
+        assert abs((row**4).mean() - 3) < 4.5 * np.sqrt(96 / P)
+        assert scipy.stats.kstest(row, "norm").pvalue > 1e-5
+
+
+def test_normals_are_independent_of_slot_step_stream_and_particle():
+    d = draws(2)
+    base = np.asarray(d.normals(2))
+    others = [base[1], np.asarray(d.at(1).normals(1))[0], np.asarray(d.normals(1, stream=Stream.PERTURBATION))[0]]
+    others += [np.roll(base[0], 1), np.asarray(draws(3).normals(1))[0]]
+    for other in others:  # 5 pairs, of the values and of their squares, at 4.5 sigmas
+        assert abs(np.corrcoef(base[0], other)[0, 1]) < 4.5 / np.sqrt(P)
+        assert abs(np.corrcoef(base[0] ** 2, other**2)[0, 1]) < 4.5 / np.sqrt(P)
+
+
+def test_normals_are_the_same_in_both_precisions_and_by_any_cut():
+    d = draws(4, 1000).at(3)
+    double = np.asarray(d.normals(5, dtype=jnp.float64))
+    assert np.allclose(np.asarray(d.normals(5, dtype=jnp.float32)), double, atol=2e-5)
+    tail = Draws.of(jax.random.key(4), np.arange(600, 1000)).at(3)
+    assert np.array_equal(np.asarray(tail.normals(5)), double[:, 600:])
+    assert np.array_equal(np.asarray(d.normals(3, first=2)), double[2:])
+
+
+def test_below_is_uniform():
+    counts = np.bincount(np.asarray(draws(5).below(7, 4)).ravel(), minlength=7)
+    assert len(counts) == 7
+    assert scipy.stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_normals_come_in_pairs():
+    with pytest.raises(ValueError, match="first must be even"):
+        draws(0, 3).normals(2, first=1)

@@ -1,0 +1,170 @@
+"""The time loop: the same cloud however it is cut, and errors before anything is compiled."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sgdsim as ss
+
+KEY = jax.random.key(0)
+WELL = ss.NoisyPotential(ss.potentials.DoubleWell(dim=2), ss.GaussianNoise(1.0))
+START = ss.Gaussian([-1.0, 0.0], 0.04)
+
+
+def sgd(**changes):
+    return ss.SGD(WELL, **{"learning_rate": 0.1, "batch_size": 1} | changes)
+
+
+def logistic():
+    rng = np.random.default_rng(0)
+    data = (rng.normal(size=(60, 2)), np.sign(rng.normal(size=60)))
+    return ss.EmpiricalRisk(ss.networks.logistic_loss, data, init=np.zeros(2), weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    "process", [sgd(), sgd(momentum=0.5), ss.Langevin.limit_of(sgd())], ids=["sgd", "ball", "langevin"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_small_cloud_is_the_start_of_a_large_one_bit_for_bit(process, dtype):
+    def run(particles):
+        return ss.simulate(process, START, particles=particles, steps=60, save_every=20, key=KEY, dtype=dtype).particles
+
+    large = run(10_000)
+    assert large.dtype == dtype
+    assert np.array_equal(run(1_000), large[:, :1_000])
+    assert np.array_equal(run(1_001), large[:, :1_001])  # no multiple of a vector register either
+
+
+@pytest.mark.parametrize("sampling", ["with-replacement", "without-replacement", "epoch"])
+def test_chunks_make_the_same_cloud(sampling):
+    whole, cut = (
+        ss.simulate(
+            ss.SGD(logistic(), learning_rate=0.5, batch_size=7, sampling=sampling),
+            START,
+            particles=300,
+            steps=40,
+            save_every=15,
+            chunk_size=chunk,
+            key=KEY,
+        ).particles
+        for chunk in (None, 77)
+    )
+    assert np.allclose(whole, cut, atol=1e-12)  # to rounding: the data enter by a product
+
+
+@pytest.mark.slow
+def test_one_device_equals_four(tmp_path):
+    script = """
+import sys, jax, numpy as np, sgdsim as ss
+well = ss.NoisyPotential(ss.potentials.DoubleWell(dim=2), ss.GaussianNoise(1.0))
+sgd = ss.SGD(well, learning_rate=0.1, batch_size=1)
+run = dict(particles=10_003, steps=100, save_every=50, key=jax.random.key(0))
+out = [ss.simulate(p, ss.Gaussian([-1.0, 0.0], 0.04), **run).particles for p in (sgd, ss.Langevin.limit_of(sgd))]
+np.save(sys.argv[1], np.stack(out))
+print(jax.device_count())
+"""
+    clouds = []
+    for devices in (1, 4):
+        path = tmp_path / f"{devices}.npy"
+        environment = os.environ | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "JAX_PLATFORMS": "cpu",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(path)], env=environment, capture_output=True, text=True, check=True
+        )
+        assert int(done.stdout) == devices
+        clouds.append(np.load(path))
+    assert np.array_equal(*clouds)
+
+
+def test_diverged_particles_are_marked_counted_and_stay_so():
+    steep = ss.NoisyPotential(ss.potentials.DoubleWell(dim=1), ss.GaussianNoise(1.0))
+    start = np.array([[0.5], [30.0], [-0.5]])
+    run = ss.simulate(ss.SGD(steep, learning_rate=0.1, batch_size=1), start, steps=40, save_every=10, key=KEY)
+    assert run.num_diverged == 1
+    assert np.array_equal(run.diverged, [[False] * 3] + [[False, True, False]] * 4)
+    assert "1 diverged" in repr(run)
+    assert np.all(np.isfinite(run.particles[:, [0, 2]]))
+
+
+def test_what_a_trajectory_says_of_itself():
+    run = ss.simulate(sgd(), START, particles=100, steps=10, save_every=5, key=KEY, dtype="float32", progress="cloud")
+    for part in ("3 snapshots × 100 particles × 2 coordinates", "float32", "MB", "t = 0 … 1", "10 steps", "0 diverged"):
+        assert part in repr(run)
+    assert run.particle_steps_per_second > 0
+
+
+def test_changing_a_number_does_not_trace_again():
+    traced = []
+
+    def potential(x):
+        traced.append(x)
+        return jnp.sum(x * x)
+
+    problem = ss.NoisyPotential(potential, ss.GaussianNoise(1.0), dim=2)
+    run = {"particles": 10, "steps": 3, "key": KEY}
+    ss.simulate(ss.SGD(problem, learning_rate=0.1, batch_size=1), START, **run)
+    before = len(traced)
+    ss.simulate(ss.SGD(problem, learning_rate=0.2, batch_size=1), START, **run)
+    assert len(traced) == before
+
+
+def test_starts():
+    points = np.arange(6.0).reshape(3, 2) / 10
+    run = ss.simulate(sgd(), points, steps=0, key=KEY)
+    assert np.array_equal(run.particles[0], points)
+    run = ss.simulate(sgd(), points[1], particles=4, steps=0, key=KEY)
+    assert np.array_equal(run.particles[0], np.tile(points[1], (4, 1)))
+    wide = ss.Gaussian([1.0, 2.0], [[1.0, 0.6], [0.6, 2.0]])
+    x = ss.simulate(sgd(), wide, particles=100_000, steps=0, key=KEY).particles[0]
+    # 2 means and 3 covariances at 4.5 standard errors
+    assert np.all(np.abs(x.mean(0) - wide.mean) < 4.5 * np.sqrt(np.diag(wide.covariance) / len(x)))
+    assert np.allclose(np.cov(x.T), wide.covariance, atol=4.5 * 2 * np.sqrt(2 / len(x)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": -1}, "steps must be a whole number"),
+        ({"particles": 0}, "particles must be a positive whole number"),
+        ({"particles": None}, "particles must be given"),
+        ({"save_every": 0}, "save_every must be a positive whole number"),
+        ({"chunk_size": 0}, "chunk_size must be a positive whole number"),
+        ({"dtype": "int32"}, "dtype must be float32"),
+        ({"start": np.zeros(3)}, r"start must have shape \(2,\) or \(P, 2\), got \(3,\)"),
+        ({"start": np.array([np.nan, 0.0])}, "start must be finite"),
+        ({"start": np.zeros((5, 2))}, "particles must be 5"),
+        ({"start": ss.Gaussian([0.0], 1.0)}, "start must have the problem's dimension 2"),
+    ],
+)
+def test_bad_input(changes, message):
+    arguments = {"start": START, "steps": 3, "particles": 10, "key": KEY} | changes
+    with pytest.raises(ValueError, match=message):
+        ss.simulate(sgd(), **arguments)
+
+
+def test_a_loss_that_is_not_finite_at_the_start_is_named():
+    problem = ss.NoisyPotential(lambda x: jnp.log(x[0]), ss.GaussianNoise(1.0), dim=1)
+    with pytest.raises(ValueError, match="loss must be finite with a finite gradient where the cloud starts"):
+        ss.simulate(ss.SGD(problem, learning_rate=0.1, batch_size=1), -np.ones(1), particles=2, steps=1, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("mean", "covariance", "message"),
+    [
+        ([[0.0]], 1.0, "mean must be a finite vector"),
+        ([np.inf], 1.0, "mean must be a finite vector"),
+        ([0.0, 0.0], -1.0, "covariance must be positive semidefinite"),
+        ([0.0, 0.0], [1.0, 1.0, 1.0], "covariance must fit the mean's 2 entries"),
+        ([0.0, 0.0], [[1.0, 2.0], [2.0, 1.0]], "covariance must be positive semidefinite"),
+    ],
+)
+def test_bad_gaussians(mean, covariance, message):
+    with pytest.raises(ValueError, match=message):
+        ss.Gaussian(mean, covariance)
