@@ -76,32 +76,21 @@ def divergence_curve(
 
 def floor_curve(ax: Axes, times: Float[np.ndarray, " T"], readings: Sequence[Estimate]) -> list[Any]:
     """What perfect agreement would read at most, 95 times in 100."""
-    return ax.plot(times, [r.floor for r in readings], "--", color="black", lw=1, label="floor")
+    return ax.plot(times, np.array([r.floor for r in readings]), "--", color="black", lw=1, label="floor")
 
 
 def compare_densities(name: str, sgd: Trajectory, langevin: Trajectory, density: Any) -> Figure:
-    """Clouds over the density at four times, and the divergences below."""
+    """Clouds over the density at four times, and the divergences below; in 3-D, the marginals of x₁ and x₂."""
     shown = _shown_times(len(sgd.times))
-    if density.grid.dim > 2:
-        raise ValueError("density must be of one or two dimensions to be drawn")
-    rows = 1 if density.grid.dim == 1 else 2
-    figure = Figure(figsize=(3.1 * len(shown), 3.1 * rows + 3.4), layout="constrained")
-    axes = figure.subplots(rows + 1, len(shown), squeeze=False, height_ratios=[1.0] * rows + [1.1])
+    figure = Figure(figsize=(3.1 * len(shown), 6.5 if density.grid.dim == 1 else 9.6), layout="constrained")
     figure.suptitle(f"{name}: clouds of discrete SGD and of its Langevin limit over their Fokker–Planck density")
-    for column, i in enumerate(shown):
-        axes[0, column].set_title(f"t = {sgd.times[i]:.3g}")
-        if density.grid.dim == 1:
-            _panel_1d(axes[0, column], sgd.particles[i], langevin.particles[i], density, i)
-        else:
-            _panel_2d(axes[0, column], sgd.particles[i], density, i, SGD_COLOUR, "SGD")
-            _panel_2d(axes[1, column], langevin.particles[i], density, i, LANGEVIN_COLOUR, "Langevin")
     if density.grid.dim == 1:
-        axes[0, 0].legend(fontsize=7)
+        panels, below = _rows_over_one(figure, 1, len(shown))
+        _clouds_over_lines(panels[0], shown, sgd, langevin, density)
     else:
-        (xlim, ylim) = _frame(density.grid, density.masses[shown])
-        for ax in axes[:rows].ravel():
-            ax.set(xlim=xlim, ylim=ylim)
-    below = _merge_row(figure, axes[rows])
+        panels, below = _rows_over_one(figure, 2, len(shown))
+        _clouds_over_contours(panels[0], shown, sgd, density, SGD_COLOUR, "SGD")
+        _clouds_over_contours(panels[1], shown, langevin, density, LANGEVIN_COLOUR, "Langevin")
     divergence_curve(below, sgd.times, density.sgd, colour=SGD_COLOUR, label="KL(SGD ‖ FP)")
     divergence_curve(below, langevin.times, density.langevin, colour=LANGEVIN_COLOUR, label="KL(Langevin ‖ FP)")
     divergence_curve(below, sgd.times, density.to_steady, colour=STEADY_COLOUR, label="KL(FP ‖ steady state)")
@@ -119,47 +108,52 @@ def compare_clouds(name: str, sgd: Trajectory, langevin: Trajectory, distance: A
     """Both clouds in the plane of their two leading directions at four times, and their distance and losses below."""
     shown = _shown_times(len(sgd.times))
     figure = Figure(figsize=(3.1 * len(shown), 6.8), layout="constrained")
-    axes = figure.subplots(2, len(shown), squeeze=False)
-    figure.suptitle(
-        f"{name}: discrete SGD and its Langevin limit in the plane of the final clouds' two leading directions"
-    )
+    figure.suptitle(f"{name}: discrete SGD and its Langevin limit, along the final clouds' two leading directions")
+    top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
     plane = _leading_plane(np.concatenate([sgd.particles[-1], langevin.particles[-1]]))
-    for column, i in enumerate(shown):
-        ax = axes[0, column]
+    for ax, i in zip(top.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for cloud, colour, label in ((sgd, SGD_COLOUR, "SGD"), (langevin, LANGEVIN_COLOUR, "Langevin")):
             x = cloud.particles[i] @ plane
             ax.scatter(x[:, 0], x[:, 1], s=9, linewidths=0, alpha=0.7, color=colour, label=label)
-        ax.set(
-            title=f"t = {sgd.times[i]:.3g}", xlabel="leading direction", ylabel="second direction" if not column else ""
-        )
-    axes[0, 0].legend(fontsize=7)
-    half = len(shown) // 2
-    left, right = _merge_row(figure, axes[1, :half]), _merge_row(figure, axes[1, half:])
+        ax.set(title=f"t = {sgd.times[i]:.3g}", xlabel="leading direction", ylabel="second direction")
+        ax.legend(fontsize=7)
+    left, right = bottom.subplots(1, 2)
     divergence_curve(left, sgd.times, distance.distance, colour=DENSITY_COLOUR, label="sliced W₂(SGD, Langevin)")
     floor_curve(left, sgd.times, distance.distance)
     left.plot(sgd.times, distance.solver_bias, ":", color=STEADY_COLOUR, label="SDE solver's bias, at most")
     _finish_curves(left, "distance (units of x)")
-    for losses, colour, label in (
-        (distance.sgd_loss, SGD_COLOUR, "SGD"),
-        (distance.langevin_loss, LANGEVIN_COLOUR, "Langevin"),
-    ):
-        divergence_curve(right, sgd.times, losses, colour=colour, label=label)
-    _finish_curves(right, "mean loss f (nats)")
+    divergence_curve(right, sgd.times, distance.sgd_loss, colour=SGD_COLOUR, label="SGD")
+    divergence_curve(right, sgd.times, distance.langevin_loss, colour=LANGEVIN_COLOUR, label="Langevin")
+    _finish_curves(right, "mean loss f")
     return figure
 
 
-def _panel_1d(ax: Axes, sgd: np.ndarray, langevin: np.ndarray, density: Any, i: int) -> None:
-    cloud_1d(ax, density.grid, sgd, fill=True, color=SGD_COLOUR, alpha=0.35, label="SGD")
-    cloud_1d(ax, density.grid, langevin, color=LANGEVIN_COLOUR, label="Langevin")
-    density_1d(ax, density.grid, density.masses[i], color=DENSITY_COLOUR, lw=1.5, label="Fokker–Planck")
-    density_1d(ax, density.grid, density.steady, color=STEADY_COLOUR, lw=1, ls=":", label="steady state")
-    ax.set(xlabel="x", ylabel="density ρ(x)", ylim=(0, None))
+def _rows_over_one(figure: Figure, rows: int, columns: int) -> tuple[np.ndarray, Axes]:
+    """Rows of panels, (rows, columns), over one panel of the whole width."""
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[rows, 1.1])[:, 0]
+    return above.subplots(rows, columns, squeeze=False), below.subplots()
 
 
-def _panel_2d(ax: Axes, particles: np.ndarray, density: Any, i: int, colour: str, label: str) -> None:
-    density_2d(ax, density.grid, density.masses[i])
-    cloud_2d(ax, particles, color=colour, label=label)
-    ax.set(xlabel="x₁", ylabel=f"{label}: x₂")
+def _clouds_over_lines(axes: np.ndarray, shown: list[int], sgd: Trajectory, langevin: Trajectory, density: Any) -> None:
+    for ax, i in zip(axes, shown, strict=True):
+        cloud_1d(ax, density.grid, sgd.particles[i], fill=True, color=SGD_COLOUR, alpha=0.35, label="SGD")
+        cloud_1d(ax, density.grid, langevin.particles[i], color=LANGEVIN_COLOUR, label="Langevin")
+        density_1d(ax, density.grid, density.masses[i], color=DENSITY_COLOUR, lw=1.5, label="Fokker–Planck")
+        density_1d(ax, density.grid, density.steady, color=STEADY_COLOUR, lw=1, ls=":", label="steady state")
+        ax.set(title=f"t = {sgd.times[i]:.3g}", xlabel="x", ylabel="density ρ(x)", ylim=(0, None))
+    axes[0].legend(fontsize=7)
+
+
+def _clouds_over_contours(
+    axes: np.ndarray, shown: list[int], cloud: Trajectory, density: Any, colour: str, label: str
+) -> None:
+    grid = Grid(density.grid.lower[:2], density.grid.upper[:2], density.grid.cells[:2])
+    masses = density.masses[shown].reshape(len(shown), *grid.cells, -1).sum(axis=-1)
+    xlim, ylim = _frame(grid, masses)
+    for ax, i, p in zip(axes, shown, masses, strict=True):
+        density_2d(ax, grid, p)
+        cloud_2d(ax, cloud.particles[i, :, :2], color=colour, label=label)
+        ax.set(title=f"{label}, t = {cloud.times[i]:.3g}", xlabel="x₁", ylabel="x₂", xlim=xlim, ylim=ylim)
 
 
 def _finish_curves(ax: Axes, label: str) -> None:
@@ -183,16 +177,6 @@ def _frame(grid: Grid, masses: Float[np.ndarray, "times n m"]) -> list[tuple[flo
 def _shown_times(count: int) -> list[int]:
     """Four saved times from the first to the last, closer together at the start, where a cloud moves most."""
     return sorted({0, min(1, count - 1), (count - 1) // 4, count - 1})
-
-
-def _merge_row(figure: Figure, axes: Sequence[Axes]) -> Axes:
-    """One wide panel in place of a row of narrow ones."""
-    spec = axes[0].get_subplotspec().get_gridspec()
-    row = axes[0].get_subplotspec().rowspan.start
-    first, last = axes[0].get_subplotspec().colspan.start, axes[-1].get_subplotspec().colspan.stop
-    for ax in axes:
-        ax.remove()
-    return figure.add_subplot(spec[row, first:last])
 
 
 def _leading_plane(particles: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d 2"]:

@@ -105,7 +105,7 @@ def ou_stationary_covariance(K: Matrix, C: Matrix, eta: float) -> Float[np.ndarr
     """
     _positive("eta", eta)
     hessian, noise = _hessian(K), _noise(C, np.shape(K))
-    return _symmetric_part(scipy.linalg.solve_continuous_lyapunov(hessian, eta * noise))
+    return _symmetric_part(np.asarray(scipy.linalg.solve_continuous_lyapunov(hessian, eta * noise)))
 
 
 def sgd_stationary_covariance(K: Matrix, C: Matrix, eta: float) -> Float[np.ndarray, "d d"]:
@@ -129,7 +129,7 @@ def sgd_stationary_covariance(K: Matrix, C: Matrix, eta: float) -> Float[np.ndar
     if eta * largest >= 2:
         raise ValueError(f"eta must stay below 2/λ_max(K) = {2 / largest:g}, got {eta}: the chain diverges")
     step = np.eye(len(hessian)) - eta * hessian
-    return _symmetric_part(scipy.linalg.solve_discrete_lyapunov(step, eta**2 * noise))
+    return _symmetric_part(np.asarray(scipy.linalg.solve_discrete_lyapunov(step, eta**2 * noise)))
 
 
 def heavy_ball_variance(k: float, c: float, eta: float, mu: float) -> float:

@@ -21,6 +21,7 @@ jax.config.update("jax_enable_x64", True)
 @pytest.fixture
 def as_users_run() -> Iterator[None]:
     """Without the hook, as for users: for tests of our own errors on arguments that the type hints forbid."""
+    before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -6,7 +6,6 @@ from jaxtyping import Float
 from sgdsim.density.grid import Grid
 
 CELLS_PER_WIDTH = 8  # what a density needs across its narrowest steady width
-TARGET_PER_WIDTH = 10  # what is asked for where there is room
 STEP = 8  # numbers of cells are multiples of this, so that a grid can be coarsened
 BOUNDS = {1: (512, 4096), 2: (64, 256), 3: (32, 64)}  # fewest and most cells of an axis, by dimension
 
@@ -14,7 +13,7 @@ BOUNDS = {1: (512, 4096), 2: (64, 256), 3: (32, 64)}  # fewest and most cells of
 def fitted_grid(
     lower: Float[np.ndarray, " d"], upper: Float[np.ndarray, " d"], widths: Float[np.ndarray, " d"]
 ) -> Grid:
-    """A grid over the box with ten cells across the narrowest steady width of each axis, within bounds.
+    """A grid over the box with eight cells across the narrowest steady width of each axis, within bounds.
 
     Args:
         lower, upper: the box to cover, (d,).
@@ -22,7 +21,7 @@ def fitted_grid(
     """
     fewest, most = BOUNDS[len(lower)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        wanted = TARGET_PER_WIDTH * (upper - lower) / widths
+        wanted = CELLS_PER_WIDTH * (upper - lower) / widths
     wanted = np.where(np.isfinite(wanted), wanted, most)
     cells = np.clip(STEP * np.ceil(wanted / STEP), fewest, most).astype(int)
     return Grid(lower, upper, cells)

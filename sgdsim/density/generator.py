@@ -153,7 +153,7 @@ class Generator(eqx.Module):
             fwd, back = (np.asarray(r, dtype=np.float64).reshape(-1)[: size - shift] for r in (fwd, back))
             matrix = matrix + scipy.sparse.diags([fwd, back], [-shift, shift], shape=(size, size), format="csc")
         exit_rates = np.asarray(matrix.sum(axis=0)).reshape(-1)
-        matrix = (matrix - scipy.sparse.diags(exit_rates)).tocsc()
+        matrix = scipy.sparse.csc_matrix(matrix - scipy.sparse.diags(exit_rates))
         matrix.eliminate_zeros()
         return matrix
 

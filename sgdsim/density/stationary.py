@@ -44,7 +44,7 @@ def stationary_log_masses(generator: Generator) -> Float[np.ndarray, "*cells"]:
     matrix = generator.as_sparse()
     order = _elimination_order(matrix)
     logs = np.full(matrix.shape[0], -np.inf)
-    logs[order] = _eliminate(matrix[order][:, order].tocoo())
+    logs[order] = _eliminate(_submatrix(matrix, order))
     logs -= logsumexp(logs)
     residual = np.sum(np.abs(matrix @ np.exp(logs))) / -np.min(matrix.diagonal())
     if not residual <= _TOLERANCE:
@@ -56,9 +56,14 @@ def _elimination_order(matrix: scipy.sparse.csc_matrix) -> Int[np.ndarray, " n"]
     """The cells of the largest connected body, in the order of least bandwidth of those tried."""
     _, labels = connected_components(matrix, directed=False)
     body = np.nonzero(labels == np.argmax(np.bincount(labels)))[0]
-    inner = matrix[body][:, body].tocsr()
+    inner = _submatrix(matrix, body).tocsr()
     reordered = body[reverse_cuthill_mckee(inner, symmetric_mode=True)]
-    return min(body, reordered, key=lambda order: _bandwidth(matrix[order][:, order].tocoo()))
+    return min(body, reordered, key=lambda order: _bandwidth(_submatrix(matrix, order)))
+
+
+def _submatrix(matrix: scipy.sparse.csc_matrix, order: Int[np.ndarray, " m"]) -> scipy.sparse.coo_matrix:
+    """The rows and columns of these cells, in this order."""
+    return scipy.sparse.coo_matrix(matrix[np.ix_(order, order)])
 
 
 def _bandwidth(matrix: scipy.sparse.coo_matrix) -> int:

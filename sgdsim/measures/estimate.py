@@ -71,7 +71,7 @@ class Estimate:
 
     def __str__(self) -> str:
         if np.ndim(self.value) == 0:
-            text = _with_error(self.value, self.standard_error, self.floor)
+            text = _with_error(float(self.value), float(self.standard_error), float(self.floor))
         elif np.size(self.value) > 16:
             text = f"estimates of shape {np.shape(self.value)}"
         else:

@@ -101,8 +101,9 @@ def score_interval(estimate: KLEstimate | tuple[float, int, int], confidence: fl
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     if isinstance(estimate, KLEstimate):
-        estimate = (estimate.value, estimate.merged_cells, estimate.sample_size)
-    value, merged_cells, n = estimate
+        value, merged_cells, n = float(estimate.value), estimate.merged_cells, estimate.sample_size
+    else:
+        value, merged_cells, n = estimate
     z = float(scipy.stats.norm.ppf((1 + confidence) / 2))
     middle = value + z**2 / n
     half = z * math.sqrt(max((merged_cells - 1) / (2 * n**2) + 2 * value / n + z**2 / n**2, 0.0))

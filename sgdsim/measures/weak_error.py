@@ -90,7 +90,7 @@ def _few_features(
     if not fitting:
         raise ValueError(f"coarse and fine must hold ten pairs for each feature, got {pairs} pairs in d = {dim}")
     kept, degree = fitting[0]
-    if dim <= 3:
+    if key is None or dim <= 3:
         return x, y, degree
     normals = np.asarray(jax.random.normal(key, (8, dim)), dtype=np.float64)[:kept]
     directions = np.linalg.qr(normals.T)[0]

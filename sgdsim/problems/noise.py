@@ -47,7 +47,9 @@ class GaussianNoise(eqx.Module):
     @property
     def isotropic_variance(self) -> Float[Array, ""] | None:
         """σ² where D = σ²I was given as a scalar."""
-        return self.covariance if self.root is not None and self.root.ndim == 0 else None  # pyright: ignore
+        if callable(self.covariance) or self.covariance.ndim:
+            return None
+        return self.covariance
 
     def matrix(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         """D(x)."""

@@ -1,6 +1,6 @@
 """The Langevin description: the continuum limit as a stochastic differential equation, stepped by diffrax."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -150,9 +150,12 @@ class CloudBrownianPath(diffrax.AbstractBrownianPath):
     """One sub-step of a cloud's Brownian path: its increment, drawn from counters before the solver asks for it."""
 
     increment: Float[Array, "m P"]
-    levy_area = diffrax.BrownianIncrement
-    t0 = 0.0
-    t1 = 1.0
+    levy_area: type[diffrax.BrownianIncrement | diffrax.SpaceTimeLevyArea] = eqx.field(static=True)
+    t0: ClassVar[float] = 0.0
+    t1: ClassVar[float] = float("inf")
+
+    def __init__(self, increment: Float[Array, "m P"]):
+        self.increment, self.levy_area = increment, diffrax.BrownianIncrement
 
     def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Float[Array, "m P"]:
         """W(t1) − W(t0) over the whole sub-step, the only interval that a one-step solver asks for."""

@@ -101,7 +101,7 @@ def compare(
         "sgd_local": _sgd_local(sgd, chain, local_key),
         "langevin_local": _langevin_local(sgd, limit, cloud, local_key),
     }
-    if sgd.dim > GRID_DIMENSIONS:
+    if not isinstance(start, Gaussian) or sgd.dim > GRID_DIMENSIONS:
         return Comparison(distance=_distances(sgd, chain, cloud, halved, distance_key), density=None, **common)
     widths = _narrowest(sgd, minima)
     if grid is None:
@@ -216,7 +216,7 @@ def _box(
     own = _finite(chain.particles.reshape(-1, chain.particles.shape[-1]))
     low = np.minimum(low, np.maximum(own.min(axis=0), low - span / 2))
     high = np.maximum(high, np.minimum(own.max(axis=0), high + span / 2))
-    margin = np.fmin(1.5 * _finite(cloud.particles[-1]).std(axis=0), 4 * widths)  # a cloud over two wells is wide
+    margin = np.fmin(1.5 * _finite(cloud.particles[-1]).std(axis=0), 2.5 * widths)  # a cloud over two wells is wide
     reach = 6 * np.sqrt(np.diag(start.covariance))
     return np.minimum(low - margin, start.mean - reach), np.maximum(high + margin, start.mean + reach)
 
@@ -284,11 +284,11 @@ def _distances(
     few = halved.particles.shape[1]
 
     def losses(trajectory: Trajectory) -> tuple[Estimate, ...]:
-        return tuple(mean(np.asarray(loss(x))[:, None]) for x in trajectory.particles)
+        return tuple(_mean_of(np.asarray(loss(x))) for x in trajectory.particles)
 
     def spreads(trajectory: Trajectory) -> tuple[Estimate, ...]:
         centred = [x - np.nanmean(x, axis=0) for x in trajectory.particles.astype(float)]
-        return tuple(mean(np.sum(x**2, axis=1)[:, None]) for x in centred)
+        return tuple(_mean_of(np.sum(x**2, axis=1)) for x in centred)
 
     gap = cloud.particles[:, :few].astype(float) - halved.particles
     return DistanceComparison(
@@ -303,3 +303,9 @@ def _distances(
         sgd_spread=spreads(chain),
         langevin_spread=spreads(cloud),
     )
+
+
+def _mean_of(values: Float[np.ndarray, " P"]) -> Estimate:
+    """The mean of one number for each particle."""
+    column = mean(values[:, None])
+    return Estimate(np.ravel(column.value)[0], np.ravel(column.standard_error)[0], left_out=column.left_out)

@@ -50,7 +50,7 @@ class DensityComparison:
 
     grid: Grid
     widths: Float[np.ndarray, " d"]
-    masses: Float[np.ndarray, "T *cells"]
+    masses: Float[np.ndarray, "times *cells"]
     steady: Float[np.ndarray, "*cells"]
     propagation: str
     boundary_mass: float
@@ -216,6 +216,13 @@ class Comparison:
         else:
             assert self.distance is not None
             text = in_words("SGD and its Langevin limit are one cloud", "they part", self.times, self.distance.distance)
+            scores = [
+                abs(float(a.z(b))) for a, b in zip(self.distance.sgd_loss, self.distance.langevin_loss, strict=True)
+            ]
+            at = int(np.argmax(scores))
+            text += (
+                f" Their mean losses differ by at most {scores[at]:.1f} standard errors, at t = {self.times[at]:.4g}."
+            )
         if not self.solver_is_below_floor:
             text += " The SDE solver's own bias is above the floor: take more sub-steps before believing a departure."
         if self.settings["sampling"] == "epoch":

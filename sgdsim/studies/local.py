@@ -4,6 +4,7 @@ import dataclasses
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
@@ -52,7 +53,7 @@ def measure_local(
         key: a typed key.
     """
     moves = simulate(process, positions, steps=1, key=key).particles[-1].astype(float) - positions
-    gradient, trace = (np.asarray(field, dtype=float) for field in _fields(problem, positions))
+    gradient, trace = (np.asarray(field, dtype=float) for field in _fields(problem, jnp.asarray(positions)))
     predicted_spread = temperature / clock * trace
     kinetic = kinetic_temperature(moves, duration, -gradient, trace)
     return Local(

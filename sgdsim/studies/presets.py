@@ -57,7 +57,7 @@ def _breast_cancer() -> tuple[Problem, Any]:
 def _two_weight_network() -> tuple[Problem, Any]:
     # Weights of 1.5 put the wells many widths from the saddle; the label noise makes them wide enough for the grid.
     teacher = networks.TwoWeightNetwork(1.5, 1.5)
-    data = datasets.from_teacher(teacher, 100, noise=1.0, key=jax.random.key(7))
+    data = datasets.from_teacher(teacher, 100, noise=1.2, key=jax.random.key(7))
     risk = EmpiricalRisk(networks.squared_error, data, init=networks.TwoWeightNetwork())
     return Perturbed(risk, 0.1), Gaussian([0.0, 0.0], 0.02)
 
@@ -78,7 +78,7 @@ PRESETS = {
             learning_rate=1.0,
             batch_size=1,
             sampling="with-replacement",
-            steps=300,
+            steps=200,
             save_every=20,
             particles=20_000,
         ),
