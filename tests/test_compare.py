@@ -107,6 +107,7 @@ def test_saving(two_dimensional, tmp_path):
         assert arrays["masses"].sum(axis=(1, 2)) == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_a_failure_leaves_the_old_result_whole(two_dimensional, tmp_path, monkeypatch):
     (tmp_path / "compare.png").write_text("old picture")
     monkeypatch.setattr(type(two_dimensional), "_arrays", lambda self: {"bad": object()})

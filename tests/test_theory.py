@@ -33,7 +33,7 @@ def test_sampling_factor_is_the_variance_of_a_mean_without_replacement() -> None
 
 
 def test_without_replacement_matches_the_notes() -> None:
-    # notes/field.md: N = 50, B = 10; the exact factor gives .05452, (1−B/N) gives .05343
+    # N = 50, B = 10; the exact factor gives .05452, (1−B/N) gives .05343
     assert 0.05343 * theory.sampling_factor(50, 10) / (1 - 10 / 50) == pytest.approx(0.05452, abs=1e-5)
 
 

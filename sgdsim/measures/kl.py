@@ -61,7 +61,7 @@ def kl(
     Raises:
         ValueError: if all particles have diverged, d is not the grid's, or the masses are no masses on it.
 
-    Source: Miller (1955) for the bias; the partition and the score interval: `notes/fokker-planck.md`.
+    Source: Miller (1955) for the bias; `merge` and `score_interval` for the rest.
     """
     (x,), left_out = finite_rows(particles)
     if x.shape[1] != grid.dim:

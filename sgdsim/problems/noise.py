@@ -1,6 +1,7 @@
 """Models of gradient noise."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -9,6 +10,34 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sgdsim.covariance import apply_matrix_root, check_covariance, host_root, symmetric_square_root
+
+
+@runtime_checkable
+class GradientNoise(Protocol):
+    """What a problem asks of a model of one example's gradient noise."""
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension d that the model fixes; None where it fits any."""
+        ...
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether D is the same everywhere."""
+        ...
+
+    @property
+    def isotropic_variance(self) -> Float[Array, ""] | None:
+        """σ² where D = σ²I; None elsewhere."""
+        ...
+
+    def matrix(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        """D(x)."""
+        ...
+
+    def apply_root(self, x: Float[Array, "d P"], xi: Float[Array, "d P"]) -> Float[Array, "d P"]:
+        """√D(x) ξ for each particle."""
+        ...
 
 
 class GaussianNoise(eqx.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sgdsim.draws import Draws
-from sgdsim.problems.noise import GaussianNoise
+from sgdsim.problems.noise import GradientNoise
 from sgdsim.problems.problem import Problem
 
 
@@ -29,13 +29,13 @@ class NoisyPotential(Problem):
     """
 
     potential: Callable
-    gradient_noise: GaussianNoise
+    gradient_noise: GradientNoise
     dimension: int = eqx.field(static=True)
 
-    def __init__(self, potential: Callable, noise: GaussianNoise, dim: int | None = None):
+    def __init__(self, potential: Callable, noise: GradientNoise, dim: int | None = None):
         if not callable(potential):
             raise TypeError(f"potential must be a callable x -> scalar, got {type(potential).__name__}")
-        if not isinstance(noise, GaussianNoise):
+        if not isinstance(noise, GradientNoise):
             raise TypeError(f"noise must be a noise model such as GaussianNoise(1.0), got {type(noise).__name__}")
         sources = {"dim": dim, "potential": getattr(potential, "dim", None), "noise": noise.dim}
         known = {name: d for name, d in sources.items() if d is not None}
