@@ -16,6 +16,8 @@ from sgdsim.ensemble.process import Process
 from sgdsim.ensemble.start import Gaussian
 from sgdsim.ensemble.trajectory import Trajectory
 
+# A cloud thinner than a vector register is compiled to scalar code, whose last bit may differ: a toy's is padded.
+LANES, SMALL = 8, 16  # particles of the thinnest cloud, and the dimensions up to which a problem counts as a toy
 SECONDS_PER_CALL = 0.25  # how long one compiled call may run before the progress bar hears of it
 
 
@@ -68,7 +70,7 @@ def simulate(
     with tqdm(total=steps * count, disable=not progress, desc=label, unit=" particle-steps", unit_scale=True) as bar:
         for begin in range(0, count, chunk):
             numbers = np.arange(begin, min(begin + chunk, count))
-            x, draws = _place(positions, numbers, key, dtype)
+            x, draws = _place(process, positions, numbers, key, dtype)
             seconds += _run(process, process.init(x), draws, saved, snapshots[:, numbers[0] : numbers[-1] + 1], bar)
     snapshots[~np.isfinite(snapshots).all(axis=-1)] = np.nan
     return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds)
@@ -106,11 +108,14 @@ def _advance(process: Process, state: Any, draws: Draws, begin: UInt32[Array, ""
 
 
 def _place(
-    positions: Gaussian | np.ndarray, numbers: np.ndarray, key: Key[Array, ""], dtype: Any
+    process: Process, positions: Gaussian | np.ndarray, numbers: np.ndarray, key: Key[Array, ""], dtype: Any
 ) -> tuple[Float[Array, "d P"], Draws]:
     """A chunk's positions, coordinates first, and its draws, spread over the local devices."""
     devices = jax.device_count()
-    padded = np.arange(numbers[0], numbers[0] + -(-len(numbers) // devices) * devices)  # the extra ones are dropped
+    share = -(-len(numbers) // devices)
+    if process.dim <= SMALL:
+        share = max(share, LANES)
+    padded = np.arange(numbers[0], numbers[0] + share * devices)  # the extra ones are dropped
     draws = Draws.of(key, padded)
     if isinstance(positions, Gaussian):
         x = jax.jit(lambda d: positions.sample(d, dtype))(draws)
