@@ -1,6 +1,6 @@
 """sgdsim: three descriptions of the cloud of points that SGD moves, on one clock."""
 
-from sgdsim import measures, theory
+from sgdsim import measures, plots, theory
 from sgdsim._versions import refuse_broken_jax
 from sgdsim.density import FokkerPlanck, Grid
 from sgdsim.ensemble import Gaussian, Trajectory, simulate
@@ -35,6 +35,7 @@ __all__ = [
     "datasets",
     "measures",
     "networks",
+    "plots",
     "potentials",
     "simulate",
     "theory",

@@ -74,7 +74,9 @@ def _compare(options: argparse.Namespace) -> None:
     def chosen(name: str) -> Any:
         return given.get(name, getattr(preset, name))
 
-    folder = studies.check_folder(options.output or Path("sgdsim-out") / preset.name)
+    folder = studies.check_folder(options.output or Path("sgdsim-out") / preset.name, studies.COMPARISON_FILES)
+    if not 0 <= options.seed < 2**63:
+        raise ValueError(f"seed must be a whole number, 0 ≤ seed < 2⁶³, got {options.seed}")
     problem, start = preset.build()
     sgd = SGD(
         problem,
@@ -126,8 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _list()
         else:
             _compare(options)
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         _fail(str(error))
+    except MemoryError:
+        _fail("particles must be fewer: there is not enough memory for the clouds")
     except KeyboardInterrupt:
         sys.stderr.write("sgdsim: stopped; nothing was written\n")
         sys.exit(130)

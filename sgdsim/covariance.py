@@ -10,15 +10,23 @@ def check_covariance(name: str, value: np.ndarray) -> None:
     if value.ndim > 2 or (value.ndim == 2 and value.shape[0] != value.shape[1]):
         raise ValueError(f"{name} must be a scalar, (d,), (d, d) or a callable x -> (d, d), got shape {value.shape}")
     if not np.all(np.isfinite(value)):
-        raise ValueError(f"{name} must be finite, got {value}")
+        raise ValueError(f"{name} must be finite, got {value.tolist()}")
     if value.ndim < 2:
         smallest = float(np.min(value, initial=0.0))
     else:
         if not np.allclose(value, value.T, rtol=1e-6, atol=1e-12 * max(1.0, float(np.max(np.abs(value))))):
             raise ValueError(f"{name} must be symmetric, got {value.tolist()}")
         smallest = float(np.linalg.eigvalsh(value)[0])
-    if smallest < -1e-9 * max(1.0, float(np.max(np.abs(value)))):
+    if smallest < -1e-6 * max(1.0, float(np.max(np.abs(value)))):
         raise ValueError(f"{name} must be positive semidefinite, got a smallest eigenvalue of {smallest:g}")
+
+
+def check_matrix(name: str, value: Array, dim: int) -> None:
+    """Raise ValueError unless a field's value at a point is a covariance matrix (d, d)."""
+    matrix = np.asarray(value, dtype=float)
+    if matrix.shape != (dim, dim):
+        raise ValueError(f"{name} must map ({dim},) to ({dim}, {dim}), got shape {matrix.shape}")
+    check_covariance(name, matrix)
 
 
 def host_root(value: np.ndarray) -> np.ndarray:

@@ -77,10 +77,7 @@ class Draws(eqx.Module):
             key: a typed `jax.random.key`. Only its words matter; any implementation will do.
             particles: the particles' numbers in the whole cloud, (P,), each below 2³².
         """
-        words = key_words(key)
-        number = jnp.asarray(particles).astype(jnp.uint32)
-        streams = [threefry2x32(words, (jnp.full_like(number, stream), number)) for stream in Stream]
-        return cls(keys=jnp.stack([jnp.stack(pair) for pair in streams]), step=jnp.uint32(0))
+        return cls(keys=_particle_keys(key_words(key), jnp.asarray(particles, dtype=jnp.uint32)), step=jnp.uint32(0))
 
     def at(self, step: Int[Array, ""] | UInt32[Array, ""] | int) -> "Draws":
         """The same particles' draws at another step, 0 ≤ step < 2³²."""
@@ -145,6 +142,14 @@ def key_words(key: Key[Array, ""]) -> tuple[UInt32[Array, ""], UInt32[Array, ""]
         raise TypeError(f"key must be one typed key from jax.random.key(seed), got {type(key).__name__}")
     data = jax.random.key_data(key).ravel()
     return data[0], data[1]
+
+
+@jax.jit
+def _particle_keys(
+    words: tuple[UInt32[Array, ""], UInt32[Array, ""]], number: UInt32[Array, " P"]
+) -> UInt32[Array, "streams 2 P"]:
+    """Each particle's own key in each stream."""
+    return jnp.stack([jnp.stack(threefry2x32(words, (jnp.full_like(number, s), number))) for s in Stream])
 
 
 def multiply_high(a: UInt32[Array, "*shape"], b: UInt32[Array, "*#shape"] | np.uint32) -> UInt32[Array, "*shape"]:

@@ -55,13 +55,20 @@ def test_list_names_every_preset():
             "batch_size must be at most N = 569",
         ),
         (["compare", "double-well", "--output", "file"], "output must be a folder that can be written, got file"),
+        (
+            ["compare", "double-well", "--output", "taken"],
+            "output must not hold a folder named compare.json, got taken",
+        ),
+        (["compare", "double-well", "--seed", "-1"], "seed must be a whole number, 0 ≤ seed < 2⁶³, got -1"),
         ([], "the following arguments are required: COMMAND"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(arguments, message, tmp_path):
     (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "taken" / "compare.json").mkdir(parents=True)
     done = sgdsim(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"sgdsim: error: {message}")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+    assert not (tmp_path / "sgdsim-out").exists()

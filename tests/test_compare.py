@@ -47,6 +47,15 @@ def test_double_well_at_a_large_learning_rate():
     assert local.drift.agrees_with(1.0, sigmas=4)
     assert local.diffusion.agrees_with(1.0, sigmas=4)
     assert local.temperature.agrees_with(0.15, sigmas=4)
+    assert result.langevin_local.diffusion.agrees_with(1.0, sigmas=4)
+    assert result.langevin_local.temperature.agrees_with(0.15, sigmas=4)
+
+
+def test_a_coarse_grid_is_blamed_and_not_the_limit():
+    result = double_well(0.05, 20_000, 40, save_every=20, cells=(24,))
+    assert not result.grid_is_below_floor
+    assert "The grid's own error is above the floor" in result.reading
+    assert "the limit itself" not in result.reading
 
 
 def logistic():
@@ -128,6 +137,7 @@ def test_many_dimensions_have_no_grid():
     assert result.density is None
     assert "no Fokker–Planck equation: a density in 14 dimensions has no grid" in text
     assert "sliced W₂(SGD, Langevin)" in text
+    assert "|mean(SGD) − mean(Langevin)|" in text
     assert "are one cloud at all 3 saved times" in result.reading
     assert result.sgd_local.temperature.agrees_with(0.005, sigmas=4)
 
@@ -161,6 +171,7 @@ def test_words():
         "by up to 3 floors, at t = 2."
     )
     assert "(not at every saved time)" in said(3.0, 0.5, 3.0, 0.5)
+    assert said(0.5, float("nan"), 0.5, 0.5).startswith("At 1 of 4 saved times there was nothing to read")
 
 
 def test_presets_build():
@@ -176,7 +187,10 @@ def test_presets_build():
         ({"steps": 0}, "steps must be a positive whole number"),
         ({"grid": ss.Grid([0.0, 0.0], [1.0, 1.0], [8, 8])}, "grid must have the problem's 1 dimensions"),
         ({"cells": (7,)}, "cells must be even numbers"),
-        ({"cells": (8, 8)}, "cells must be even numbers of at least 4, one or 1 of them"),
+        ({"cells": (8, 8)}, "cells must be even numbers of at least 4"),
+        ({"grid": ss.Grid([-2.0], [2.0], [65])}, "cells must be even numbers of at least 4"),
+        ({"start": ss.Gaussian([0.0], 0.0)}, "start must have a positive definite covariance"),
+        ({"particles": 15}, "particles must be at least 100"),
         ({"grid": ss.Grid([-2.0], [2.0], [8]), "cells": (8,)}, "cells must not be given beside a grid"),
         ({"substeps": 3}, "substeps must be a power of two"),
         ({"start": np.zeros(1)}, "start must be a Gaussian"),
@@ -185,7 +199,7 @@ def test_presets_build():
 )
 def test_bad_input(options, message):
     sgd = ss.SGD(WELL, learning_rate=0.1, batch_size=1)
-    arguments = {"start": START, "particles": 10, "steps": 4, "key": KEY} | options
+    arguments = {"start": START, "particles": 100, "steps": 4, "key": KEY} | options
     with pytest.raises(ValueError, match=message):
         ss.compare(sgd, **arguments)
 
@@ -193,7 +207,12 @@ def test_bad_input(options, message):
 def test_no_noise_and_no_survivors_are_named():
     full = ss.SGD(logistic(), learning_rate=0.1, batch_size=40, sampling="without-replacement")
     with pytest.raises(ValueError, match="batch_size must leave some noise"):
-        ss.compare(full, ss.Gaussian([0.0, 0.0], 0.1), particles=10, steps=4, key=KEY)
+        ss.compare(full, ss.Gaussian([0.0, 0.0], 0.1), particles=100, steps=4, key=KEY)
+    silent = ss.SGD(
+        ss.NoisyPotential(ss.potentials.DoubleWell(), ss.GaussianNoise(0.0)), learning_rate=0.1, batch_size=1
+    )
+    with pytest.raises(ValueError, match="problem must have a noise covariance that is not singular"):
+        ss.compare(silent, START, particles=100, steps=4, key=KEY)
     wild = ss.SGD(WELL, learning_rate=10.0, batch_size=1)
-    with pytest.raises(ValueError, match="learning_rate must keep the chain finite"):
-        ss.compare(wild, ss.Gaussian([5.0], 0.1), particles=10, steps=50, key=KEY)
+    with pytest.raises(ValueError, match="learning_rate must keep the chain in reach of its limit"):
+        ss.compare(wild, ss.Gaussian([5.0], 0.1), particles=100, steps=50, key=KEY)

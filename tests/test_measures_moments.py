@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgdsim.measures import covariance, excess_kurtosis, mean
+from sgdsim.measures import covariance, excess_kurtosis, mean, mean_distance
 
 ROOT = np.array([[1.0, 0.0, 0.0], [0.5, 0.8, 0.0], [0.0, -0.3, 0.2]])
 
@@ -102,3 +102,25 @@ def test_kurtosis_leaves_out_diverged_draws() -> None:
         excess_kurtosis(np.ones((100, 2)))
     with pytest.raises(ValueError, match="4 finite draws"):
         excess_kurtosis(x[:3])
+
+
+@pytest.mark.parametrize("dim", [2, 60])
+def test_distance_of_means(dim: int) -> None:
+    """200 repeats: a shift is read within its spread, and agreement exceeds the floor about 1 time in 20."""
+    rng = np.random.default_rng(dim)
+    scale = np.linspace(0.5, 2.0, dim)
+    shift = np.full(dim, 2 / np.sqrt(dim))
+    readings = [
+        mean_distance(rng.normal(size=(40, dim)) * scale, rng.normal(size=(30, dim)) * scale) for _ in range(200)
+    ]
+    assert 1 <= sum(r.value > r.floor for r in readings) <= 25
+    shifted = [
+        mean_distance(rng.normal(size=(40, dim)) * scale + shift, rng.normal(size=(30, dim)) * scale)
+        for _ in range(200)
+    ]
+    spread = np.std([r.value for r in shifted])
+    assert np.mean([r.standard_error for r in shifted]) == pytest.approx(spread, rel=0.25)
+    trace = np.sum(scale**2) * (1 / 40 + 1 / 30)
+    assert np.mean([r.value**2 for r in shifted]) == pytest.approx(4 + trace, rel=0.1)
+    both = mean_distance(np.vstack([rng.normal(size=(40, dim)), np.full(dim, np.nan)]), rng.normal(size=(30, dim)))
+    assert both.left_out == 1

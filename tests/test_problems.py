@@ -125,6 +125,12 @@ def test_perturbed_adds_isotropic_noise_to_every_description(root):
     assert np.allclose(np.cov(g), predicted, atol=4 * np.sqrt(3 / count) * predicted.max())  # 3 entries, 4 sigmas
 
 
+def test_two_perturbations_are_one():
+    twice = ss.Perturbed(ss.Perturbed(logistic(), 0.25), 0.5)
+    assert not isinstance(twice.problem, ss.Perturbed)
+    assert float(twice.variance) == 0.75
+
+
 def test_networks_and_datasets():
     x, labels = ss.datasets.digits()
     assert (x.shape, labels.shape) == ((1797, 64), (1797,))

@@ -157,6 +157,20 @@ def test_a_loss_that_is_not_finite_at_the_start_is_named():
 
 
 @pytest.mark.parametrize(
+    ("covariance", "message"),
+    [
+        (lambda x: -jnp.eye(1), "covariance must be positive semidefinite"),
+        (lambda x: jnp.eye(2), r"covariance must map \(1,\) to \(1, 1\), got shape \(2, 2\)"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_run")
+def test_a_field_that_is_no_covariance_at_the_start_is_named(covariance, message):
+    problem = ss.NoisyPotential(ss.potentials.DoubleWell(), ss.GaussianNoise(covariance))
+    with pytest.raises(ValueError, match=message):
+        ss.simulate(ss.SGD(problem, learning_rate=0.1, batch_size=1), np.ones(1), particles=2, steps=1, key=KEY)
+
+
+@pytest.mark.parametrize(
     ("mean", "covariance", "message"),
     [
         ([[0.0]], 1.0, "mean must be a finite vector"),

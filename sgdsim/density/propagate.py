@@ -192,6 +192,6 @@ def _watched(
 ) -> Iterable[Any]:  # Any: a type checker that looked at an item would use up the bar
     if not progress:
         return times
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     return tqdm(times, desc="density", unit="time")

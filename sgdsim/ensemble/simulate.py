@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Key, UInt32
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sgdsim.draws import COUNTER_LIMIT, Draws, key_words
 from sgdsim.ensemble.process import Process
@@ -118,7 +118,7 @@ def _place(
     padded = np.arange(numbers[0], numbers[0] + share * devices)  # the extra ones are dropped
     draws = Draws.of(key, padded)
     if isinstance(positions, Gaussian):
-        x = jax.jit(lambda d: positions.sample(d, dtype))(draws)
+        x = _sample(positions, draws, np.dtype(dtype))
     else:
         x = jnp.asarray(positions[np.minimum(padded, numbers[-1])].T, dtype=dtype)
     if devices == 1:
@@ -130,6 +130,11 @@ def _place(
         return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*[None] * (array.ndim - 1), "particles")))
 
     return spread(x), Draws(keys=spread(draws.keys), step=draws.step)
+
+
+@eqx.filter_jit
+def _sample(start: Gaussian, draws: Draws, dtype: np.dtype) -> Float[Array, "d P"]:
+    return start.sample(draws, dtype)
 
 
 def _read_start(
@@ -159,8 +164,8 @@ def _read_start(
     count = _positive("particles", particles)
     if count >= COUNTER_LIMIT:
         raise ValueError(f"particles must be below 2³², got {count}")
-    dtype = given if dtype is None else jnp.dtype(dtype)
-    if dtype not in (jnp.float32, jnp.float64) or jnp.zeros((), dtype).dtype != dtype:
+    dtype = given if dtype is None else dtype
+    if dtype not in ("float32", "float64", jnp.float32, jnp.float64) or jnp.result_type(dtype) != dtype:
         raise ValueError(f"dtype must be float32, or float64 with jax_enable_x64 on; got {dtype}")
     if not isinstance(start, Gaussian):
         start = np.broadcast_to(start.astype(dtype), (count, process.dim))

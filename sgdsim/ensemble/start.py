@@ -24,6 +24,7 @@ class Gaussian(eqx.Module):
 
     mean: Float[np.ndarray, " d"]
     given_covariance: Float[np.ndarray, "..."]
+    root: Float[np.ndarray, "..."]
 
     def __init__(self, mean: list | np.ndarray | Array, covariance: float | list | np.ndarray | Array):
         self.mean = np.asarray(mean, dtype=float)
@@ -33,6 +34,8 @@ class Gaussian(eqx.Module):
         check_covariance("covariance", self.given_covariance)
         if self.given_covariance.ndim and len(self.given_covariance) != self.dim:
             raise ValueError(f"covariance must fit the mean's {self.dim} entries, got {self.given_covariance.shape}")
+
+        self.root = host_root(self.given_covariance)
 
     @property
     def dim(self) -> int:
@@ -49,5 +52,4 @@ class Gaussian(eqx.Module):
     def sample(self, draws: Draws, dtype: DTypeLike) -> Float[Array, "d P"]:
         """One position for each of the draws' particles, coordinates first."""
         normals = draws.normals(self.dim, stream=Stream.START, dtype=dtype)
-        root = jnp.asarray(host_root(self.given_covariance), dtype=dtype)
-        return jnp.asarray(self.mean, dtype=dtype)[:, None] + apply_matrix_root(root, normals)
+        return jnp.asarray(self.mean, dtype=dtype)[:, None] + apply_matrix_root(jnp.asarray(self.root, dtype), normals)

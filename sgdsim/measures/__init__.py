@@ -4,7 +4,7 @@ from sgdsim.measures.estimate import Estimate
 from sgdsim.measures.kl import KLEstimate, kl, kl_between_densities, score_interval
 from sgdsim.measures.kramers_moyal import BinnedKramersMoyal, binned, regress_diffusion, regress_drift
 from sgdsim.measures.kurtosis import excess_kurtosis
-from sgdsim.measures.moments import covariance, mean
+from sgdsim.measures.moments import covariance, mean, mean_distance
 from sgdsim.measures.partition import Partition, merge
 from sgdsim.measures.temperature import kinetic_temperature, virial_temperature
 from sgdsim.measures.wasserstein import sliced_wasserstein, wasserstein_1d
@@ -22,6 +22,7 @@ __all__ = [
     "kl",
     "kl_between_densities",
     "mean",
+    "mean_distance",
     "merge",
     "paired_kl",
     "regress_diffusion",

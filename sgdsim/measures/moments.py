@@ -42,6 +42,31 @@ def covariance(particles: Cloud) -> Estimate:
     return Estimate(second * n / (n - 1), error, left_out=left_out)
 
 
+def mean_distance(a: Cloud, b: Cloud) -> Estimate:
+    """|mean(a) − mean(b)|, the distance between two clouds' means, in any dimension.
+
+    With Δ the difference and C = S_a/n_a + S_b/n_b its covariance, |Δ|² has the mean Tr C at agreement and the variance
+    4ΔᵀCΔ + 2 Tr C². The floor is √(Tr C + 1.645 √(2 Tr C²)), the 95 % quantile where many coordinates share the
+    noise. C itself is never formed: its traces come from the Gram matrix of the centred particles.
+
+    Args:
+        a: one cloud, (P, d), in units of x.
+        b: the other, (Q, d), independent of it.
+
+    Raises:
+        ValueError: if a cloud has fewer than two finite particles.
+    """
+    (x, out_a), (y, out_b) = _at_least_two(a), _at_least_two(b)
+    rows = [(z - z.mean(axis=0)) / np.sqrt(len(z) * (len(z) - 1)) for z in (x, y)]
+    scaled, gap = np.concatenate(rows), x.mean(axis=0) - y.mean(axis=0)
+    gram = scaled @ scaled.T if len(scaled) < scaled.shape[1] else scaled.T @ scaled
+    trace, trace_of_square = np.trace(gram), np.sum(gram**2)
+    distance = float(np.linalg.norm(gap))
+    spread = np.sqrt(4 * np.sum((scaled @ gap) ** 2) + 2 * trace_of_square)
+    error = spread / (2 * distance) if distance > 0 else 0.0
+    return Estimate(distance, error, np.sqrt(trace + 1.645 * np.sqrt(2 * trace_of_square)), out_a + out_b)
+
+
 def _at_least_two(particles: Cloud) -> tuple[np.ndarray, int]:
     (x,), left_out = finite_rows(particles)
     if len(x) < 2:

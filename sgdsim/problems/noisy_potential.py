@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sgdsim.covariance import check_matrix
 from sgdsim.draws import Draws
 from sgdsim.problems.noise import GradientNoise
-from sgdsim.problems.problem import Problem
+from sgdsim.problems.problem import Problem, check_scalar
 
 
 class NoisyPotential(Problem):
@@ -44,7 +45,7 @@ class NoisyPotential(Problem):
         if len(set(known.values())) > 1:
             raise ValueError(f"dim must be the same for potential and noise, got {known}")
         self.potential, self.gradient_noise, self.dimension = potential, noise, known.popitem()[1]
-        check_scalar_loss("potential", potential, self.dimension)
+        check_scalar("potential", potential, jax.ShapeDtypeStruct((self.dimension,), jnp.result_type(float)))
 
     @property
     def dim(self) -> int:
@@ -57,6 +58,10 @@ class NoisyPotential(Problem):
     @property
     def isotropic_variance(self) -> Float[Array, ""] | None:
         return self.gradient_noise.isotropic_variance
+
+    def check(self, x: Float[Array, " d"]) -> None:
+        super().check(x)
+        check_matrix("covariance", self.noise_covariance(x), self.dim)
 
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         return self.potential(x)
@@ -72,14 +77,3 @@ class NoisyPotential(Problem):
     ) -> Float[Array, "d P"]:
         noise = self.noise(x, draws.normals(self.noise_size, dtype=x.dtype))
         return jax.vmap(self.gradient, 1, 1)(x) - batch_size**-0.5 * noise
-
-
-def check_scalar_loss(name: str, loss: Callable, dim: int) -> None:
-    """Raise ValueError unless `loss` maps (d,) to a real scalar; nothing is computed."""
-    try:
-        out = jax.eval_shape(loss, jax.ShapeDtypeStruct((dim,), jnp.result_type(float)))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{name} must be a JAX function of a vector of shape ({dim},); it raised {reason}") from error
-    if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"{name} must return one real number, got {out}")

@@ -29,7 +29,10 @@ class Perturbed(Problem):
     def __init__(self, problem: Problem, variance: float | Float[Array, ""]):
         if not 0 < float(variance) < float("inf"):
             raise ValueError(f"variance must be positive and finite, got {variance}")
-        self.problem, self.variance = problem, jnp.asarray(variance, dtype=float)
+        total = jnp.asarray(variance, dtype=float)
+        if isinstance(problem, Perturbed):  # two perturbations are one: they would read the same draws
+            problem, total = problem.problem, total + problem.variance
+        self.problem, self.variance = problem, total
 
     @property
     def dim(self) -> int:
@@ -40,13 +43,12 @@ class Perturbed(Problem):
         return self.problem.num_examples
 
     @property
-    def _is_dense(self) -> bool:
-        """Whether √D is a d × d root, so that the two noises share one set of normals."""
-        return self.problem.noise_size == self.problem.dim
+    def has_dense_root(self) -> bool:
+        return self.problem.has_dense_root
 
     @property
     def noise_size(self) -> int:
-        return self.dim if self._is_dense else self.problem.noise_size + self.dim
+        return self.dim if self.has_dense_root else self.problem.noise_size + self.dim
 
     @property
     def has_additive_noise(self) -> bool:
@@ -67,7 +69,7 @@ class Perturbed(Problem):
         return self.problem.noise_trace(x) + self.dim * self.variance
 
     def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
-        if self._is_dense:
+        if self.has_dense_root:  # the two noises then share one set of normals
             return jax.vmap(lambda y, z: symmetric_square_root(self.noise_covariance(y)) @ z, (1, 1), 1)(x, xi)
         inner = self.problem.noise_size
         return self.problem.noise(x, xi[:inner]) + jnp.sqrt(self.variance) * xi[inner:]

@@ -1,6 +1,8 @@
 """The problem: a loss together with the noise of its gradient."""
 
 import abc
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,6 +38,11 @@ class Problem(eqx.Module):
         return self.dim
 
     @property
+    def has_dense_root(self) -> bool:
+        """Whether `noise` applies a d × d root of D."""
+        return True
+
+    @property
     def has_additive_noise(self) -> bool:
         """Whether D is known not to depend on x."""
         return False
@@ -48,6 +55,12 @@ class Problem(eqx.Module):
     @abc.abstractmethod
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         """The mean loss f(x), weight decay inside it."""
+
+    def check(self, x: Float[Array, " d"]) -> None:
+        """Raise ValueError unless loss and gradient are finite at x, a concrete point where a cloud starts."""
+        loss, gradient = loss_and_gradient(self, x)
+        if not (bool(jnp.isfinite(loss)) and bool(jnp.all(jnp.isfinite(gradient)))):
+            raise ValueError(f"loss must be finite with a finite gradient where the cloud starts, got f = {loss}")
 
     def gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇f(x)."""
@@ -87,3 +100,14 @@ class Problem(eqx.Module):
 def loss_and_gradient(problem: Problem, x: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " d"]]:
     """f(x) and ∇f(x), compiled once for each kind of problem."""
     return jax.value_and_grad(problem.loss)(x)
+
+
+def check_scalar(name: str, function: Callable, *arguments: Any) -> None:
+    """Raise ValueError unless the function returns one real number for such arguments; nothing is computed."""
+    try:
+        out = jax.eval_shape(function, *arguments)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{name} must be a JAX function of its arguments, but it raised {reason}") from error
+    if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise ValueError(f"{name} must return one real number, got {out}")

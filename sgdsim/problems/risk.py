@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree, UInt32
 from sgdsim.covariance import symmetric_square_root
 from sgdsim.draws import Draws
 from sgdsim.problems.minibatches import minibatch_indices
-from sgdsim.problems.problem import Problem
+from sgdsim.problems.problem import Problem, check_scalar
 
 Root = Literal["dense", "weighted"]
 TILE = 32  # examples whose gradients are held at a time
@@ -68,13 +68,7 @@ class EmpiricalRisk(Problem):
 
     def _check_loss(self) -> None:
         example = jax.tree.map(lambda a: a[0], self.data)
-        try:
-            out = jax.eval_shape(self._loss_of_example, self.x0, example)
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"example_loss must take (params, example); it raised {reason}") from error
-        if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
-            raise ValueError(f"example_loss must return one real number for one example, got {out}")
+        check_scalar("example_loss", self._loss_of_example, self.x0, example)
         losses = eqx.filter_jit(self._losses)(self.x0)
         if not bool(jnp.all(jnp.isfinite(losses))):
             bad = int(jnp.argmin(jnp.isfinite(losses)))
@@ -94,8 +88,12 @@ class EmpiricalRisk(Problem):
         return jax.tree.leaves(self.data)[0].shape[0]
 
     @property
+    def has_dense_root(self) -> bool:
+        return self.root == "dense"
+
+    @property
     def noise_size(self) -> int:
-        return self.dim if self.root == "dense" else self.num_examples
+        return self.dim if self.has_dense_root else self.num_examples
 
     def parameters(self, x: Float[Array, " d"]) -> PyTree:
         """The flat vector x as parameters of the shape of `init`."""
@@ -159,7 +157,7 @@ class EmpiricalRisk(Problem):
         return moments[0], moments[1] / count
 
     def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
-        if self.root == "dense":
+        if self.has_dense_root:
             return jax.vmap(lambda y, z: symmetric_square_root(self.noise_covariance(y)) @ z, (1, 1), 1)(x, xi)
         zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
         return self.langevin_increment(x, xi, zero, one)
@@ -171,7 +169,7 @@ class EmpiricalRisk(Problem):
         drift_scale: Float[Array, ""],
         noise_scale: Float[Array, ""],
     ) -> Float[Array, "d P"]:
-        one = self._dense_increment if self.root == "dense" else self._weighted_increment
+        one = self._dense_increment if self.has_dense_root else self._weighted_increment
         return jax.vmap(lambda y, z: one(y, z, drift_scale, noise_scale), (1, 1), 1)(x, xi)
 
     def _dense_increment(

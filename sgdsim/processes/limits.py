@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sgdsim.covariance import symmetric_square_root
+from sgdsim.covariance import check_matrix, symmetric_square_root
 from sgdsim.problems.problem import Problem
-from sgdsim.processes.sgd import SGD, check_finite_loss
+from sgdsim.processes.sgd import SGD
 
 
 class AbstractDiffusion(eqx.Module):
@@ -98,7 +98,7 @@ class FirstOrderLimit(AbstractDiffusion):
         return self.problem.langevin_increment(x, dw, jnp.asarray(dt, x.dtype), jnp.sqrt(2 * self.temperature))
 
     def check(self, x: Float[Array, " d"]) -> None:
-        check_finite_loss(self.problem, x)
+        self.problem.check(x)
 
 
 class ItoDiffusion(AbstractDiffusion):
@@ -146,11 +146,7 @@ class ItoDiffusion(AbstractDiffusion):
         return jax.vmap(one, (1, 1), 1)(x, dw)
 
     def check(self, x: Float[Array, " d"]) -> None:
-        drift, diffusion = self.drift(x), self.diffusion(x)
-        if drift.shape != (self.dim,) or diffusion.shape != (self.dim, self.dim):
-            raise ValueError(
-                f"drift and diffusion must map ({self.dim},) to ({self.dim},) and ({self.dim}, {self.dim}), "
-                f"got {drift.shape} and {diffusion.shape}"
-            )
-        if not bool(jnp.all(jnp.isfinite(drift)) & jnp.all(jnp.isfinite(diffusion))):
-            raise ValueError("drift and diffusion must be finite where the cloud starts")
+        drift = self.drift(x)
+        if drift.shape != (self.dim,) or not bool(jnp.all(jnp.isfinite(drift))):
+            raise ValueError(f"drift must map ({self.dim},) to a finite ({self.dim},), got {drift.tolist()}")
+        check_matrix("diffusion", self.diffusion(x), self.dim)

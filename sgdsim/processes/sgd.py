@@ -4,11 +4,12 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sgdsim.draws import Draws
 from sgdsim.problems.minibatches import sampling_factor
-from sgdsim.problems.problem import Problem, loss_and_gradient
+from sgdsim.problems.problem import Problem
 
 
 class SGD(eqx.Module):
@@ -44,7 +45,7 @@ class SGD(eqx.Module):
         problem: Problem,
         *,
         learning_rate: float,
-        batch_size: int,
+        batch_size: int | np.integer,
         momentum: float = 0.0,
         sampling: str = "with-replacement",
     ):
@@ -54,15 +55,15 @@ class SGD(eqx.Module):
             )
         if not 0 < float(learning_rate) < float("inf"):
             raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"batch_size must be a positive whole number, got {batch_size!r}")
         if not 0 <= float(momentum) < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
-        sampling_factor(problem.num_examples, batch_size, sampling)
+        sampling_factor(problem.num_examples, int(batch_size), sampling)
         self.problem = problem
         self.learning_rate = jnp.asarray(learning_rate, dtype=float)
         self.momentum = jnp.asarray(momentum, dtype=float)
-        self.batch_size, self.sampling, self.has_momentum = batch_size, sampling, momentum > 0
+        self.batch_size, self.sampling, self.has_momentum = int(batch_size), sampling, float(momentum) > 0
 
     @property
     def dim(self) -> int:
@@ -91,7 +92,7 @@ class SGD(eqx.Module):
 
     def check(self, x: Float[Array, " d"]) -> None:
         """Raise ValueError unless the loss and its gradient are finite at x."""
-        check_finite_loss(self.problem, x)
+        self.problem.check(x)
 
     def init(self, x: Float[Array, "d P"]) -> tuple[Float[Array, "d P"], ...]:
         """The state (x,), or (x, v) with v = 0 where there is momentum."""
@@ -109,10 +110,3 @@ class SGD(eqx.Module):
     def position(self, state: tuple[Any, ...]) -> Float[Array, "d P"]:
         """x."""
         return state[0]
-
-
-def check_finite_loss(problem: Problem, x: Float[Array, " d"]) -> None:
-    """Raise ValueError unless the problem's loss and gradient are finite at x."""
-    loss, gradient = loss_and_gradient(problem, x)
-    if not (bool(jnp.isfinite(loss)) and bool(jnp.all(jnp.isfinite(gradient)))):
-        raise ValueError(f"loss must be finite with a finite gradient where the cloud starts, got f = {loss}")

@@ -1,8 +1,8 @@
 """Questions asked of the rooms below, one to a file: from a problem, settings and a key to a frozen result."""
 
 from sgdsim.studies.compare import compare
-from sgdsim.studies.comparison import Comparison
+from sgdsim.studies.comparison import COMPARISON_FILES, Comparison
 from sgdsim.studies.presets import PRESETS, preset
 from sgdsim.studies.result import StudyResult, check_folder
 
-__all__ = ["PRESETS", "Comparison", "StudyResult", "check_folder", "compare", "preset"]
+__all__ = ["COMPARISON_FILES", "PRESETS", "Comparison", "StudyResult", "check_folder", "compare", "preset"]

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from sgdsim.density import FokkerPlanck, Grid
 from sgdsim.density.fit import fitted_grid
+from sgdsim.draws import key_words
 from sgdsim.ensemble import Gaussian, Trajectory, simulate
 from sgdsim.measures import (
     Estimate,
@@ -17,16 +19,19 @@ from sgdsim.measures import (
     kl,
     kl_between_densities,
     mean,
+    mean_distance,
     paired_kl,
     sliced_wasserstein,
 )
 from sgdsim.processes import SGD, Langevin
 from sgdsim.studies.comparison import Comparison, DensityComparison, DistanceComparison, Moments
-from sgdsim.studies.local import measure_local, spread_over_path
+from sgdsim.studies.local import Local, measure_local, spread_over_path
 from sgdsim.studies.validity import validity
 
 GRID_DIMENSIONS = 3  # a density is put on a grid up to here
 BIAS_PARTICLES = 2_000  # particles run again with half the sub-step
+FEWEST_ON_GRID, FEWEST = 100, 10  # particles below which a divergence, or a distance, says nothing
+SHORT = 0.01  # of a relaxation time: the step over which Langevin's own drift and diffusion are measured
 LATE_POINTS = 16  # late positions from which minima are looked for
 SNAPSHOTS = 10  # saved times after the start, unless asked otherwise
 
@@ -40,7 +45,7 @@ def compare(
     particles: int | None = None,
     save_every: int | None = None,
     grid: Grid | None = None,
-    cells: Sequence[int] | None = None,
+    cells: int | Sequence[int] | None = None,
     substeps: int = 4,
     chunk_size: int | None = None,
     dtype: Any = "float32",
@@ -55,18 +60,28 @@ def compare(
     Args:
         sgd: the discrete chain; the limit and its density are derived from it.
         start: a `Gaussian` where there is a density (its cell masses are then exact); anything that `simulate` takes
-            beyond. steps: how many SGD steps. key: a typed `jax.random.key`; the two clouds get independent ones from
-            it. particles: P of each cloud; required unless the start is an array (P, d). save_every: steps between
-            saved times; a tenth of the run by default. grid: where the density lives; by default fitted to the run.
-            cells: cells per axis of the fitted box, one number for all axes or one for each; by default fitted as well.
-            substeps: the SDE solver's sub-steps of one SGD step, a power of two. chunk_size: particles held at a time.
-            dtype: of the clouds. The density is in JAX's default float, so switch on x64 to have it in float64.
-            progress: show bars. name: what to call the run in its report.
+            beyond.
+        steps: how many SGD steps.
+        key: a typed `jax.random.key`; the two clouds get independent ones from it.
+        particles: P of each cloud, at least a hundred for a density; not needed where the start is an array (P, d).
+        save_every: steps between saved times; a tenth of the run by default.
+        grid: where the density lives, with even numbers of cells; by default fitted to the run.
+        cells: cells per axis of the fitted box, one number for all axes or one for each; by default fitted as well.
+        substeps: the SDE solver's sub-steps of one SGD step, a power of two.
+        chunk_size: particles held at a time.
+        dtype: of the clouds. The density is in JAX's default float, so switch on x64 to have it in float64.
+        progress: show bars.
+        name: what to call the run in its report.
 
     Raises:
         ValueError: on settings that cannot work, before anything is run.
     """
-    _check(sgd, start, steps, grid, cells)
+    key_words(key)
+    _check(sgd, start, steps, particles)
+    if sgd.dim > GRID_DIMENSIONS:
+        _check_no_grid(sgd, grid, cells)
+    else:
+        _check_density(sgd, start, grid, cells)
     every = max(steps // SNAPSHOTS, 1) if save_every is None else save_every
     sgd_key, langevin_key, local_key, validity_key, distance_key = jax.random.split(key, 5)
     run = {"steps": steps, "save_every": every, "chunk_size": chunk_size, "dtype": dtype}
@@ -86,10 +101,11 @@ def compare(
         **run,
     )
 
-    late = _finite(chain.particles[-1])[:LATE_POINTS]
+    late = _in_reach(chain.particles[-1], cloud)[:LATE_POINTS]
     if len(late) == 0:
+        rate = float(sgd.learning_rate)
         raise ValueError(
-            f"learning_rate must keep the chain finite; at {float(sgd.learning_rate):g} every particle diverged"
+            f"learning_rate must keep the chain in reach of its limit; at {rate:g} every particle diverged"
         )
     minima = curvature.minima(sgd.problem, late) if sgd.dim <= GRID_DIMENSIONS else np.empty((0, sgd.dim))
     common = {
@@ -98,8 +114,8 @@ def compare(
         "validity": validity(sgd, late, minima, run_length=float(chain.times[-1]), key=validity_key),
         "sgd": chain,
         "langevin": cloud,
-        "sgd_local": _sgd_local(sgd, chain, local_key),
-        "langevin_local": _langevin_local(sgd, limit, cloud, local_key),
+        "sgd_local": _sgd_local(sgd, chain, cloud, local_key),
+        "langevin_local": _langevin_local(sgd, limit, cloud, late, local_key),
     }
     if not isinstance(start, Gaussian) or sgd.dim > GRID_DIMENSIONS:
         return Comparison(distance=_distances(sgd, chain, cloud, halved, distance_key), density=None, **common)
@@ -112,25 +128,69 @@ def compare(
     return Comparison(density=density, distance=None, **common)
 
 
-def _check(sgd: SGD, start: Any, steps: int, grid: Grid | None, cells: Sequence[int] | None) -> None:
+def _check(sgd: SGD, start: Any, steps: int, particles: int | None) -> None:
     if not isinstance(sgd, SGD):
         raise TypeError(f"sgd must be an SGD process, got {type(sgd).__name__}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
         raise ValueError(f"steps must be a positive whole number, got {steps!r}")
     if float(sgd.temperature) == 0:
         raise ValueError(
             "batch_size must leave some noise: with the whole data in each batch T = 0, and there is no cloud"
         )
-    if sgd.dim <= GRID_DIMENSIONS and not isinstance(start, Gaussian):
-        raise ValueError(f"start must be a Gaussian for a density in {sgd.dim}-D (its cell masses are then exact)")
-    if sgd.dim > GRID_DIMENSIONS and not (grid is None and cells is None):
+    count = len(np.atleast_2d(start)) if particles is None and not isinstance(start, Gaussian) else particles
+    least = FEWEST_ON_GRID if sgd.dim <= GRID_DIMENSIONS else FEWEST
+    if isinstance(count, int) and 0 < count < least:
+        raise ValueError(f"particles must be at least {least} for anything to be read off the clouds, got {count}")
+
+
+def _check_no_grid(sgd: SGD, grid: Grid | None, cells: Any) -> None:
+    if not (grid is None and cells is None):
         raise ValueError(f"grid and cells must not be given in {sgd.dim:,}-D: a density lives in d ≤ 3")
+
+
+def _check_density(sgd: SGD, start: Any, grid: Grid | None, cells: int | Sequence[int] | None) -> None:
+    """Raise ValueError on what would fail only once the clouds have been run."""
+    if not isinstance(start, Gaussian):
+        raise ValueError(f"start must be a Gaussian for a density in {sgd.dim}-D (its cell masses are then exact)")
+    if start.dim != sgd.dim:
+        raise ValueError(f"start must have the problem's dimension {sgd.dim}, got a Gaussian of dimension {start.dim}")
+    if not _is_definite(start.covariance):
+        raise ValueError(f"start must have a positive definite covariance, got {start.covariance.tolist()}")
+    if not _is_definite(np.asarray(sgd.problem.noise_covariance(jnp.asarray(start.mean)), dtype=float)):
+        raise ValueError(
+            "problem must have a noise covariance that is not singular at the start's mean: there is no density on a "
+            "grid where D is; ss.Perturbed adds the isotropic noise that cures it"
+        )
+    if grid is not None and not isinstance(grid, Grid):
+        raise TypeError(f"grid must be a Grid, got {type(grid).__name__}")
     if grid is not None and cells is not None:
         raise ValueError("cells must not be given beside a grid, which has its own")
     if grid is not None and grid.dim != sgd.dim:
         raise ValueError(f"grid must have the problem's {sgd.dim} dimensions, got {grid.dim}")
-    if cells is not None and (len(cells) not in (1, sgd.dim) or any(n < 4 or n % 2 for n in cells)):
-        raise ValueError(f"cells must be even numbers of at least 4, one or {sgd.dim} of them, got {tuple(cells)}")
+    given = np.atleast_1d(np.asarray(grid.cells if grid is not None else 4 if cells is None else cells))
+    if len(given) not in {1, sgd.dim} or any(n < 4 or n % 2 for n in given):
+        raise ValueError(
+            f"cells must be even numbers of at least 4, so that half of them make a grid too, one for each of "
+            f"{sgd.dim} axes; got {given.tolist()}"
+        )
+
+
+def _is_definite(covariance: Float[np.ndarray, "d d"]) -> bool:
+    values = np.linalg.eigvalsh(covariance)
+    return bool(values[0] > 1e-12 * values[-1])
+
+
+def _in_reach(rows: Float[np.ndarray, "n d"], cloud: Trajectory) -> Float[np.ndarray, "m d"]:
+    """The rows within three times the range of Langevin's path.
+
+    A particle that is running away is finite for some steps before it has diverged, and one at 10³⁰ would be all that
+    an average hears.
+    """
+    path = _finite(cloud.particles.reshape(-1, cloud.particles.shape[-1]))
+    low, high = path.min(axis=0), path.max(axis=0)
+    span = high - low
+    finite = _finite(rows)
+    return finite[np.all((finite >= low - span) & (finite <= high + span), axis=1)]
 
 
 def _bar(label: str, progress: bool) -> str | bool:
@@ -165,28 +225,33 @@ def _settings(sgd: SGD, limit: Langevin, start: Any, chain: Trajectory, steps: i
     }
 
 
-def _sgd_local(sgd: SGD, chain: Trajectory, key: Key[Array, ""]) -> Any:
+def _sgd_local(sgd: SGD, chain: Trajectory, cloud: Trajectory, key: Key[Array, ""]) -> Local:
     # From rest one update is Δx = −η g_B whatever the momentum, and its temperature is (1 − μ) times the clock's.
-    clock = float(sgd.effective_learning_rate / sgd.learning_rate)
     return measure_local(
         sgd,
         sgd.problem,
-        spread_over_path(chain.particles),
+        _in_reach(spread_over_path(chain.particles), cloud),
         duration=float(sgd.learning_rate),
         temperature=float(sgd.temperature),
-        clock=clock,
+        clock=float(sgd.effective_learning_rate / sgd.learning_rate),
         key=key,
     )
 
 
-def _langevin_local(sgd: SGD, limit: Langevin, cloud: Trajectory, key: Key[Array, ""]) -> Any:
-    # A single sub-step, since over a whole step the drift has already turned.
-    substep = Langevin(limit.limit, step_size=float(limit.step_size) / limit.substeps, substeps=1, solver=limit.solver)
+def _langevin_local(
+    sgd: SGD, limit: Langevin, cloud: Trajectory, late: Float[np.ndarray, "n d"], key: Key[Array, ""]
+) -> Local:
+    # A step short enough for its drift not to turn: drift and diffusion are those of x to 1 %.
+    duration = float(limit.step_size) / limit.substeps
+    if sgd.dim <= GRID_DIMENSIONS:
+        fastest = max(np.abs(np.linalg.eigvalsh(curvature.hessian(sgd.problem, x))).max() for x in late)
+        duration = min(duration, SHORT / float(fastest))
+    short = Langevin(limit.limit, step_size=duration, substeps=1, solver=limit.solver)
     return measure_local(
-        substep,
+        short,
         sgd.problem,
         spread_over_path(cloud.particles),
-        duration=float(substep.step_size),
+        duration=duration,
         temperature=float(sgd.temperature),
         key=key,
     )
@@ -245,7 +310,8 @@ def _densities(
     # The scheme is of second order, so half the cells make four times the error, and their difference is three of ours.
     to_steady_error = [abs(a - b) / 3 for a, b in zip(to_steady, rough_steady, strict=True)]
     grid_error = [
-        kl_between_densities(_merge_pairs(p), q) / 9 for p, q in zip(density.masses, rough_density.masses, strict=True)
+        kl_between_densities(_merge_pairs(p), q, log_q=np.log(np.maximum(q, np.finfo(q.dtype).tiny))) / 9
+        for p, q in zip(density.masses, rough_density.masses, strict=True)
     ]
     few = halved.particles.shape[1]
     return DensityComparison(
@@ -263,10 +329,16 @@ def _densities(
             paired_kl(a[:few], b, order=limit.weak_order)
             for a, b in zip(cloud.particles[1:], halved.particles[1:], strict=True)
         ),
-        outside=tuple(int(np.sum(grid.locate(_finite(x)) < 0)) for x in chain.particles),
+        outside=_outside(grid, chain),
+        langevin_outside=_outside(grid, cloud),
         sgd_moments=_moments(chain),
         langevin_moments=_moments(cloud),
     )
+
+
+def _outside(grid: Grid, trajectory: Trajectory) -> tuple[int, ...]:
+    """How many finite particles lie outside the grid at each saved time."""
+    return tuple(int(np.sum(grid.locate(_finite(x)) < 0)) for x in trajectory.particles)
 
 
 def _merge_pairs(masses: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*halves"]:
@@ -291,13 +363,16 @@ def _distances(
         return tuple(_mean_of(np.sum(x**2, axis=1)) for x in centred)
 
     gap = cloud.particles[:, :few].astype(float) - halved.particles
+    # Halving the step leaves 2^−p of a path's error, p the strong order: 1 with additive noise, ½ for Euler with D(x).
+    whole = 1 / (1 - 2 ** -(1.0 if sgd.problem.has_additive_noise else 0.5))
     return DistanceComparison(
         distance=tuple(
             sliced_wasserstein(a, b, key=k)
             for a, b, k in zip(chain.particles, cloud.particles, jax.random.split(key, len(chain.times)), strict=True)
         ),
         # Coupled clouds bound the distance of their laws: along a random direction, W₂² ≤ E|Δ|²/d.
-        solver_bias=np.sqrt(np.nanmean(np.sum(gap**2, axis=2), axis=1) / sgd.dim),
+        solver_bias=whole * np.sqrt(np.nanmean(np.sum(gap**2, axis=2), axis=1) / sgd.dim),
+        mean_gap=tuple(mean_distance(a, b) for a, b in zip(chain.particles, cloud.particles, strict=True)),
         sgd_loss=losses(chain),
         langevin_loss=losses(cloud),
         sgd_spread=spreads(chain),

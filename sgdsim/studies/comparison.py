@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from sgdsim import plots
@@ -19,6 +20,8 @@ from sgdsim.studies.local import Local
 from sgdsim.studies.reading import departs, in_words
 from sgdsim.studies.result import write_files, write_json, write_npz
 from sgdsim.studies.validity import Validity
+
+COMPARISON_FILES = ("compare.png", "compare.json", "compare.npz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,7 @@ class DensityComparison:
         to_steady: KL(density ‖ steady state); its error is the grid's.
         grid_error: KL of the grid's own error, from cells of twice the width, (T,).
         solver_bias: KL of the SDE solver's own bias, from half the sub-step on the same paths; after the start.
-        outside: SGD particles outside the grid, counted into its emptiest cell.
+        outside, langevin_outside: particles of each cloud outside the grid, counted into its emptiest cell.
         sgd_moments, langevin_moments: mean and covariance of each cloud.
     """
 
@@ -60,6 +63,7 @@ class DensityComparison:
     grid_error: Float[np.ndarray, " T"]
     solver_bias: tuple[Estimate, ...]
     outside: tuple[int, ...]
+    langevin_outside: tuple[int, ...]
     sgd_moments: tuple[Moments, ...]
     langevin_moments: tuple[Moments, ...]
 
@@ -70,13 +74,16 @@ class DistanceComparison:
 
     Attributes:
         distance: sliced Wasserstein-2 distance between the clouds, in units of x; its floor is two clouds of one law.
-        solver_bias: an upper bound, in the same units, on the SDE solver's own bias at its sub-step, (T,).
+        solver_bias: the path error of the SDE solver at its sub-step, extrapolated from half of it, which bounds its
+            bias in the same units, (T,).
+        mean_gap: distance between the clouds' means, in units of x.
         sgd_loss, langevin_loss: mean loss of each cloud.
         sgd_spread, langevin_spread: trace of each cloud's covariance.
     """
 
     distance: tuple[Estimate, ...]
     solver_bias: Float[np.ndarray, " T"]
+    mean_gap: tuple[Estimate, ...]
     sgd_loss: tuple[Estimate, ...]
     langevin_loss: tuple[Estimate, ...]
     sgd_spread: tuple[Estimate, ...]
@@ -144,28 +151,32 @@ class Comparison:
             enough = "" if fit >= CELLS_PER_WIDTH else f", fewer than the {CELLS_PER_WIDTH} it should have"
             cells = f"{fit:.1f} cells across the narrowest steady width{enough}"
         bias = max(e.value for e in d.solver_bias)
-        lines = [
-            f"{d.grid}: {cells}; most mass in its outermost cells {d.boundary_mass:.1e}; {d.propagation}",
-            f"own errors in KL, at most over the run: grid {np.max(d.grid_error):.1e}, SDE solver {bias:.1e} "
-            f"({'below' if self.solver_is_below_floor else 'ABOVE'} the floor of {d.langevin[-1].floor:.1e})",
-        ]
-        if max(d.outside):
-            lines.append(f"SGD particles outside the grid, at most: {max(d.outside)} of {self.settings['particles']:,}")
-        return "\n".join(lines)
+        floor = f"the floor of {d.langevin[-1].floor:.1e}"
+        return "\n".join(
+            [
+                f"{d.grid}: {cells}; most mass in its outermost cells {d.boundary_mass:.1e}; {d.propagation}",
+                f"own errors in KL, at most over the run: grid {np.max(d.grid_error):.1e} "
+                f"({_side(self.grid_is_below_floor)} {floor}), SDE solver {bias:.1e} "
+                f"({_side(self.solver_is_below_floor)} it)",
+            ]
+        )
 
     def _distance_tables(self) -> list[str]:
         d = self.distance
         assert d is not None
-        columns = zip(self.times, d.distance, d.sgd_loss, d.langevin_loss, d.sgd_spread, d.langevin_spread, strict=True)
-        rows = [[f"{t:.4g}", *map(str, rest)] for t, *rest in columns]
-        header = ["t", "sliced W₂(SGD, Langevin)", "loss, SGD", "loss, Langevin", "Tr cov, SGD", "Tr cov, Langevin"]
+        distances = [[f"{t:.4g}", str(a), str(b)] for t, a, b in zip(self.times, d.distance, d.mean_gap, strict=True)]
+        columns = zip(self.times, d.sgd_loss, d.langevin_loss, d.sgd_spread, d.langevin_spread, strict=True)
+        moments = [[f"{t:.4g}", *map(str, rest)] for t, *rest in columns]
         note = (
             f"no Fokker–Planck equation: a density in {self.settings['dimension']:,} dimensions has no grid (d ≤ 3), "
-            f"so the clouds are held against each other\nSDE solver's own bias in W₂, an upper bound at the end: "
-            f"{d.solver_bias[-1]:.1e}, {'below' if self.solver_is_below_floor else 'ABOVE'} the floor of "
-            f"{d.distance[-1].floor:.1e}"
+            f"so the clouds are held against each other\nSDE solver's own bias in W₂, at most, at the end: "
+            f"{d.solver_bias[-1]:.1e} ({_side(self.solver_is_below_floor)} the floor of {d.distance[-1].floor:.1e})"
         )
-        return [_table(header, rows), note]
+        return [
+            _table(["t", "sliced W₂(SGD, Langevin)", "|mean(SGD) − mean(Langevin)|"], distances),
+            _table(["t", "loss, SGD", "loss, Langevin", "Tr cov, SGD", "Tr cov, Langevin"], moments),
+            note,
+        ]
 
     def _local_table(self) -> str:
         predicted = self.settings["temperature"]
@@ -191,48 +202,59 @@ class Comparison:
         return _table(["measured once", "predicted", "SGD", "Langevin"], rows)
 
     @property
+    def grid_is_below_floor(self) -> bool:
+        """Whether the grid's own error is too small to be read at this sample size; True where there is no grid."""
+        if self.density is None:
+            return True
+        return all(e <= kl.floor for e, kl in zip(self.density.grid_error, self.density.langevin, strict=True))
+
+    @property
     def solver_is_below_floor(self) -> bool:
         """Whether the SDE solver's own bias is too small to be read at this sample size."""
         if self.density is not None:
             pairs = zip(self.density.solver_bias, self.density.langevin[1:], strict=True)
             return all(bias.value <= kl.floor for bias, kl in pairs)
         assert self.distance is not None
-        return bool(self.distance.solver_bias[-1] <= self.distance.distance[-1].floor)
+        return all(b <= w.floor for b, w in zip(self.distance.solver_bias, self.distance.distance, strict=True))
 
     @property
     def reading(self) -> str:
         """One plain paragraph: where SDE and SGD agree, since when and where they part, by how many floors."""
-        if self.density is not None:
-            text = in_words(
-                "SGD follows its Fokker–Planck density", "SGD departs from it", self.times, self.density.sgd
-            )
-            text += " " + in_words(
-                "Langevin follows the same density", "Langevin departs from it", self.times, self.density.langevin
-            )
-            end = self.density.to_steady[-1]
-            if any(map(departs, self.density.sgd)) and not any(map(departs, self.density.langevin)):
-                text += f" So neither grid nor solver is at fault but the limit itself: {self._why()}."
-            text += f" At the end the density is {end.value:.2g} nats from its steady state."
-        else:
-            assert self.distance is not None
-            text = in_words("SGD and its Langevin limit are one cloud", "they part", self.times, self.distance.distance)
-            scores = [
-                abs(float(a.z(b))) for a, b in zip(self.distance.sgd_loss, self.distance.langevin_loss, strict=True)
-            ]
-            at = int(np.argmax(scores))
-            text += (
-                f" Their mean losses differ by at most {scores[at]:.1f} standard errors, at t = {self.times[at]:.4g}."
-            )
+        text = self._density_reading() if self.density is not None else self._distance_reading()
+        if not self.grid_is_below_floor:
+            text += " The grid's own error is above the floor: take more cells before believing a departure."
         if not self.solver_is_below_floor:
             text += " The SDE solver's own bias is above the floor: take more sub-steps before believing a departure."
         if self.settings["sampling"] == "epoch":
             text += " Reshuffled batches are anticorrelated, so the long run is colder than the temperature used here."
-        lost = self.sgd.num_diverged
-        if lost:
-            text += (
-                f" {lost} of {self.settings['particles']:,} SGD particles diverged and are left out of every measure."
-            )
+        for cloud, trajectory in (("SGD", self.sgd), ("Langevin", self.langevin)):
+            if trajectory.num_diverged:
+                share = f"{trajectory.num_diverged} of {self.settings['particles']:,} {cloud} particles"
+                text += f" {share} diverged and are left out of every measure."
         return text
+
+    def _density_reading(self) -> str:
+        d = self.density
+        assert d is not None
+        text = in_words("SGD follows its Fokker–Planck density", "SGD departs from it", self.times, d.sgd)
+        text += " " + in_words("Langevin follows the same density", "Langevin departs from it", self.times, d.langevin)
+        is_sound = self.grid_is_below_floor and self.solver_is_below_floor and not any(map(departs, d.langevin))
+        if any(map(departs, d.sgd)) and is_sound:
+            text += f" So neither grid nor solver is at fault but the limit itself: {self._why()}."
+        for cloud, outside in (("SGD", d.outside), ("Langevin", d.langevin_outside)):
+            if max(outside):
+                text += f" Up to {max(outside)} {cloud} particles lie outside the grid, counted into its emptiest cell."
+        return text + f" At the end the density is {d.to_steady[-1].value:.2g} nats from its steady state."
+
+    def _distance_reading(self) -> str:
+        d = self.distance
+        assert d is not None
+        text = in_words("SGD and its Langevin limit are one cloud", "they part", self.times, d.distance)
+        scores = [abs(float(a.z(b))) for a, b in zip(d.sgd_loss, d.langevin_loss, strict=True)]
+        at = int(np.argmax(scores))
+        return (
+            f"{text} Their mean losses differ by at most {scores[at]:.1f} standard errors, at t = {self.times[at]:.4g}."
+        )
 
     def _why(self) -> str:
         """What speaks against the limit: the size of a step, and noise that is not Gaussian."""
@@ -244,9 +266,10 @@ class Comparison:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the clouds over the density at several times, and the divergences with their floors."""
-        plots.save(self._figure(), path)
+        plots.save(self.figure(), path)
 
-    def _figure(self) -> Any:
+    def figure(self) -> Figure:
+        """The figure that `plot` draws, for a notebook."""
         if self.density is None:
             assert self.distance is not None
             return plots.compare_clouds(self.name, self.sgd, self.langevin, self.distance)
@@ -256,11 +279,17 @@ class Comparison:
         """Write compare.png, compare.json and compare.npz into a folder; all of them or none."""
         return write_files(
             folder,
-            {
-                "compare.png": self.plot,
-                "compare.json": partial(write_json, content=self._content()),
-                "compare.npz": partial(write_npz, arrays=self._arrays()),
-            },
+            dict(
+                zip(
+                    COMPARISON_FILES,
+                    (
+                        self.plot,
+                        partial(write_json, content=self._content()),
+                        partial(write_npz, arrays=self._arrays()),
+                    ),
+                    strict=True,
+                )
+            ),
         )
 
     def _content(self) -> dict[str, Any]:
@@ -297,6 +326,10 @@ class Comparison:
             d = self.density
             arrays |= {"grid_lower": d.grid.lower, "grid_upper": d.grid.upper, "masses": d.masses, "steady": d.steady}
         return arrays
+
+
+def _side(is_below: bool) -> str:
+    return "below" if is_below else "ABOVE"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

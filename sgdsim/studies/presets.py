@@ -118,7 +118,6 @@ PRESETS = {
         ),
     )
 }
-DEFAULT_PRESET = "breast-cancer"
 
 
 def preset(name: str) -> Preset:

@@ -18,6 +18,9 @@ def departs(reading: Estimate) -> bool:
 
 def in_words(agreement: str, departure: str, times: Float[np.ndarray, " T"], readings: Sequence[Estimate]) -> str:
     """`agreement` at all times, or `departure` since when, until when, and by how many floors."""
+    unread = sum(not np.isfinite(r.value) for r in readings)
+    if unread:
+        return f"At {unread} of {len(times)} saved times there was nothing to read: too few particles, or none left."
     apart = [departs(r) for r in readings]
     if not any(apart):
         margin = f"no reading is more than {MARGIN:g} standard errors above its floor"

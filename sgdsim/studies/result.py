@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,21 +27,22 @@ class StudyResult(Protocol):
         ...
 
 
-def check_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make the folder, or raise ValueError in one line where nothing can be written into it."""
+def check_folder(folder: str | os.PathLike[str], names: Iterable[str] = ()) -> Path:
+    """Raise ValueError in one line where these files could not be written into the folder; nothing is made yet."""
     path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise ValueError(f"output must be a folder that can be written, got {path}: {error.strerror}") from error
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"output must be a folder that can be written, got {path}")
+    for name in names:
+        if (path / name).exists() and not (path / name).is_file():
+            raise ValueError(f"output must not hold a folder named {name}, got {path}")
     return path
 
 
 def write_files(folder: str | os.PathLike[str], writers: Mapping[str, Callable[[Path], None]]) -> list[Path]:
     """Write every file under a temporary name, and rename all of them only when all are complete."""
-    target = check_folder(folder)
+    target = check_folder(folder, writers)
+    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target, prefix=".writing-") as temporary:
         for name, write in writers.items():
             write(Path(temporary) / name)

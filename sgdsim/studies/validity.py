@@ -17,7 +17,7 @@ HESSIAN_LIMIT = 2048  # dimensions beyond which a dense Hessian is not formed
 
 @dataclasses.dataclass(frozen=True)
 class Validity:
-    """What the limit rests on, read at late positions of the SGD cloud.
+    """What the limit rests on, read at the minima and at late positions of the SGD cloud.
 
     Attributes:
         step_times_curvature: ηk_max, the learning rate times the largest curvature; the chain is unstable beyond
@@ -54,8 +54,9 @@ def validity(
     simulate_key, direction_key = jax.random.split(key)
     problem, points = sgd.problem, late[:POINTS]
     if sgd.dim <= 3:
-        spectra = [np.linalg.eigvalsh(curvature.hessian(problem, x)) for x in np.concatenate([points, minima])]
-        slow = [values[0] for values in spectra[len(points) :]]
+        # at the minima, where the cloud lives; where it has found none, wherever it is
+        spectra = [np.linalg.eigvalsh(curvature.hessian(problem, x)) for x in (minima if len(minima) else points)]
+        slow = [values[0] for values in spectra]
     elif sgd.dim <= HESSIAN_LIMIT:
         spectra = [np.linalg.eigvalsh(curvature.hessian(problem, points[0]))]
         slow = [spectra[0][0]]
