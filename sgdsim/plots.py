@@ -116,6 +116,7 @@ def compare_clouds(name: str, sgd: Trajectory, langevin: Trajectory, distance: A
             x = cloud.particles[i] @ plane
             ax.scatter(x[:, 0], x[:, 1], s=9, linewidths=0, alpha=0.7, color=colour, label=label)
         ax.set(title=f"t = {sgd.times[i]:.3g}", xlabel="leading direction", ylabel="second direction")
+        ax.locator_params(nbins=4)
         ax.legend(fontsize=7)
     left, right = bottom.subplots(1, 2)
     divergence_curve(left, sgd.times, distance.distance, colour=DENSITY_COLOUR, label="sliced W₂(SGD, Langevin)")

@@ -1,6 +1,7 @@
-"""Mean and covariance of a cloud."""
+"""Mean and covariance of a cloud, and the distance of two clouds' means."""
 
 import numpy as np
+from jaxtyping import Array, Float
 
 from sgdsim.measures.diverged import Cloud, finite_rows
 from sgdsim.measures.estimate import Estimate
@@ -42,7 +43,7 @@ def covariance(particles: Cloud) -> Estimate:
     return Estimate(second * n / (n - 1), error, left_out=left_out)
 
 
-def mean_distance(a: Cloud, b: Cloud) -> Estimate:
+def mean_distance(a: Cloud, b: Float[np.ndarray | Array, "Q d"]) -> Estimate:
     """|mean(a) − mean(b)|, the distance between two clouds' means, in any dimension.
 
     With Δ the difference and C = S_a/n_a + S_b/n_b its covariance, |Δ|² has the mean Tr C at agreement and the variance
@@ -60,10 +61,12 @@ def mean_distance(a: Cloud, b: Cloud) -> Estimate:
     rows = [(z - z.mean(axis=0)) / np.sqrt(len(z) * (len(z) - 1)) for z in (x, y)]
     scaled, gap = np.concatenate(rows), x.mean(axis=0) - y.mean(axis=0)
     gram = scaled @ scaled.T if len(scaled) < scaled.shape[1] else scaled.T @ scaled
-    trace, trace_of_square = np.trace(gram), np.sum(gram**2)
-    distance = float(np.linalg.norm(gap))
-    spread = np.sqrt(4 * np.sum((scaled @ gap) ** 2) + 2 * trace_of_square)
-    error = spread / (2 * distance) if distance > 0 else 0.0
+    # A particle's product with itself would add (Tr C)²/n, which in many dimensions is most of the sum.
+    trace_of_square = max(float(np.sum(gram**2) - np.sum(np.sum(scaled**2, axis=1) ** 2)), 0.0)
+    trace, distance = float(np.trace(gram)), float(np.linalg.norm(gap))
+    # The measured gap holds noise of its own, whose share of ΔᵀCΔ is Tr C².
+    variance = max(4 * float(np.sum((scaled @ gap) ** 2)) - 2 * trace_of_square, 2 * trace_of_square)
+    error = np.sqrt(variance) / (2 * distance) if distance > 0 else 0.0
     return Estimate(distance, error, np.sqrt(trace + 1.645 * np.sqrt(2 * trace_of_square)), out_a + out_b)
 
 
