@@ -194,4 +194,4 @@ def _watched(
         return times
     from tqdm import tqdm
 
-    return tqdm(times, desc="density", unit="time")
+    return tqdm(times, desc="density", unit=" times")
