@@ -31,8 +31,11 @@ def check_folder(folder: str | os.PathLike[str], names: Iterable[str] = ()) -> P
     """Raise ValueError in one line where these files could not be written into the folder; nothing is made yet."""
     path = Path(folder)
     existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ValueError(f"output must be a folder that can be written, got {path}")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ValueError(f"output must be a folder that can be written, got {path}: {error.strerror}") from error
     for name in names:
         if (path / name).exists() and not (path / name).is_file():
             raise ValueError(f"output must not hold a folder named {name}, got {path}")
