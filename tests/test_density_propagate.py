@@ -12,6 +12,11 @@ from sgdsim.density import FokkerPlanck, Generator, Grid, Propagation
 from sgdsim.density.gaussian import gaussian_masses
 from sgdsim.density.propagate import poisson_weights
 
+if hasattr(jax, "enable_x64"):
+    enable_x64 = jax.enable_x64
+else:  # jax before 0.8
+    from jax.experimental import enable_x64
+
 ROTATION = np.array([[1.0, 0.8], [-0.6, 1.5]])  # b = −Fx
 COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
 AXES = np.array([[COS, -SIN], [SIN, COS]])
@@ -128,7 +133,7 @@ def test_poisson_weights(mean: float) -> None:
 
 def test_float32() -> None:
     exact = double_well(512).propagate(double_well(512).density_of(LEFT), [5.0])
-    with jax.enable_x64(False):
+    with enable_x64(False):
         for fp, start, time in ((double_well(512), LEFT, 5.0), (rotated_ou(64), START, 20.0)):
             assert fp.generator.rates_forward.dtype == jnp.float32
             answer = fp.propagate(fp.density_of(start), [time / 2, time])

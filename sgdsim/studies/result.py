@@ -61,7 +61,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays, compressed, without pickles."""
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    # Checked here: before 2.1 NumPy takes `allow_pickle` for the name of an array, and pickles.
+    pickled = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    if pickled:
+        raise ValueError(f"arrays must be of numbers, got objects in {', '.join(pickled)}")
+    np.savez_compressed(path, **arrays)
 
 
 def _plain(value: Any) -> Any:
