@@ -59,7 +59,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays, compressed, without pickles."""
     # Checked here: before 2.1 NumPy takes `allow_pickle` for the name of an array, and pickles.
     pickled = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
