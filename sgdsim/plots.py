@@ -160,7 +160,7 @@ def _clouds_over_contours(
 def _finish_curves(ax: Axes, label: str) -> None:
     ax.set(xlabel=r"time $t = \eta_e k$ (steps × effective learning rate)", ylabel=label)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)  # above the curves
 
 
 def _frame(grid: Grid, masses: Float[np.ndarray, "times n m"]) -> list[tuple[float, float]]:
