@@ -186,10 +186,8 @@ def _in_reach(rows: Float[np.ndarray, "n d"], cloud: Trajectory) -> Float[np.nda
     A particle that is running away is finite for some steps before it has diverged, and one at 10³⁰ would be all that
     an average hears.
     """
-    path = _finite(cloud.particles.reshape(-1, cloud.particles.shape[-1]))
-    low, high = path.min(axis=0), path.max(axis=0)
-    span = high - low
-    finite = _finite(rows)
+    low, high = _range(cloud)
+    span, finite = high - low, _finite(rows)
     return finite[np.all((finite >= low - span) & (finite <= high + span), axis=1)]
 
 
@@ -199,6 +197,12 @@ def _bar(label: str, progress: bool) -> str | bool:
 
 def _finite(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m d"]:
     return rows[np.isfinite(rows).all(axis=1)]
+
+
+def _range(trajectory: Trajectory) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """The corners of the box that holds every finite position of a path."""
+    path = _finite(trajectory.particles.reshape(-1, trajectory.particles.shape[-1]))
+    return path.min(axis=0), path.max(axis=0)
 
 
 def _settings(sgd: SGD, limit: Langevin, start: Any, chain: Trajectory, steps: int, every: int) -> dict[str, Any]:
@@ -275,12 +279,10 @@ def _box(
     The density belongs to the limit, so Langevin's cloud sets the box; SGD's may widen it to at most twice its size,
     and particles that stray beyond are counted as outside.
     """
-    limit = _finite(cloud.particles.reshape(-1, cloud.particles.shape[-1]))
-    low, high = limit.min(axis=0), limit.max(axis=0)
+    (low, high), (own_low, own_high) = _range(cloud), _range(chain)
     span = high - low
-    own = _finite(chain.particles.reshape(-1, chain.particles.shape[-1]))
-    low = np.minimum(low, np.maximum(own.min(axis=0), low - span / 2))
-    high = np.maximum(high, np.minimum(own.max(axis=0), high + span / 2))
+    low = np.minimum(low, np.maximum(own_low, low - span / 2))
+    high = np.maximum(high, np.minimum(own_high, high + span / 2))
     margin = np.fmin(1.5 * _finite(cloud.particles[-1]).std(axis=0), 2.5 * widths)  # a cloud over two wells is wide
     reach = 6 * np.sqrt(np.diag(start.covariance))
     return np.minimum(low - margin, start.mean - reach), np.maximum(high + margin, start.mean + reach)
