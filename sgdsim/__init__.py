@@ -1,6 +1,6 @@
 """sgdsim: three descriptions of the cloud of points that SGD moves, on one clock."""
 
-from sgdsim import measures, plots, theory
+from sgdsim import density, measures, plots, theory
 from sgdsim._versions import refuse_broken_jax
 from sgdsim.density import FokkerPlanck, Grid
 from sgdsim.ensemble import Gaussian, Trajectory, simulate
@@ -33,6 +33,7 @@ __all__ = [
     "Trajectory",
     "compare",
     "datasets",
+    "density",
     "measures",
     "networks",
     "plots",

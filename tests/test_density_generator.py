@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sgdsim.density import FokkerPlanck, Generator, Grid
-from sgdsim.density.generator import bernoulli
+from sgdsim.density.edges import bernoulli
 from sgdsim.density.selling import selling
 
 ROTATED = np.array([[0.3875, 0.19485572], [0.19485572, 0.1625]])  # eigenvalues .5, .05 at 30°
@@ -96,14 +96,18 @@ def test_mean_and_spread_grow_at_the_right_rate() -> None:
     np.testing.assert_allclose(np.einsum("xy,xyi->i", moved, x), drift, rtol=1e-12)
 
 
-def test_a_declared_potential_is_kept_exactly() -> None:
-    """Constant but full tensor, b = −A∇ψ: detailed balance with e^{−ψ} on every edge."""
+@pytest.mark.parametrize("angle", [0.0, 17.0, 30.0, 45.0, 80.0])
+def test_a_declared_potential_is_kept_exactly(angle: float) -> None:
+    """Constant but full tensor of ratio 100, b = −A∇ψ: detailed balance with e^{−ψ} on every edge."""
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    tensor = np.array([[c, -s], [s, c]]) @ np.diag([0.5, 0.005]) @ np.array([[c, s], [-s, c]])
+    tensor = (tensor + tensor.T) / 2
 
     def potential(x: jax.Array) -> jax.Array:
         return (x[0] ** 2 - 1) ** 2 / 0.3 + x[1] ** 2 + 0.2 * x[0] * x[1]
 
     grid = Grid([-2.0, -2.0], [2.0, 2.0], [40, 32])
-    generator = Generator.of(grid, lambda x: -ROTATED @ jax.grad(potential)(x), lambda x: ROTATED, potential)
+    generator = Generator.of(grid, lambda x: -tensor @ jax.grad(potential)(x), lambda x: tensor, potential)
     gibbs = np.exp(-np.asarray(jax.vmap(jax.vmap(potential))(jnp.asarray(grid.centres))))
     gibbs /= gibbs.sum()
     residual = np.asarray(generator.apply(jnp.asarray(gibbs)))

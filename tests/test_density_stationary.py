@@ -103,7 +103,10 @@ def test_state_dependent_diffusion_is_ito(dim: int) -> None:
         ito, stratonovich = ((1 + x**2) ** -power for power in (6.0, 5.5))
         errors.append(np.abs(marginal - ito / ito.sum()).sum())
         assert np.abs(marginal - stratonovich / stratonovich.sum()).sum() > 0.03
-    assert errors[1] < 1e-3 * 16 ** (dim - 1) and errors[0] / errors[1] == pytest.approx(4, abs=0.3)
+    if dim == 1:
+        assert max(errors) < 1e-12  # the drop along an edge is integrated
+    else:
+        assert errors[1] < 1.6e-2 and errors[0] / errors[1] == pytest.approx(4, abs=0.3)
 
 
 def test_boundaries_reflect() -> None:

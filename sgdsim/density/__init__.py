@@ -3,6 +3,17 @@
 from sgdsim.density.fokker_planck import FokkerPlanck
 from sgdsim.density.generator import Generator
 from sgdsim.density.grid import Grid
+from sgdsim.density.grid_estimate import GridEstimate
 from sgdsim.density.propagate import Propagation
+from sgdsim.density.schedule import propagate_schedule
+from sgdsim.density.sweep import propagate_sweep
 
-__all__ = ["FokkerPlanck", "Generator", "Grid", "Propagation"]
+__all__ = [
+    "FokkerPlanck",
+    "Generator",
+    "Grid",
+    "GridEstimate",
+    "Propagation",
+    "propagate_schedule",
+    "propagate_sweep",
+]

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sgdsim.density.grid import Grid
+
 VectorField = Callable[[Array], Array]
 TensorField = Callable[[Array], Array]
 ScalarField = Callable[[Array], Array]
@@ -109,6 +111,28 @@ def require_gibbs(
         )
 
 
+def require_periodic(grid: Grid, drift: VectorField, diffusion: TensorField) -> None:
+    """Check on a few points that drift and diffusion are the same at both ends of each periodic axis.
+
+    Raises:
+        ValueError: if one differs by more than the square root of rounding, relative to its size there.
+    """
+    for axis in np.nonzero(np.asarray(grid.periodic))[0]:
+        low = grid.centres.reshape(-1, grid.dim)[:: max(1, grid.num_cells // 64)].copy()
+        low[:, axis] = grid.lower[axis]
+        high = low.copy()
+        high[:, axis] = grid.upper[axis]
+        for name, field_at, field in (("drift", drift_at, drift), ("diffusion", diffusion_at, diffusion)):
+            ends = [field_at(field, points).reshape(len(low), -1) for points in (low, high)]
+            gap, size = np.max(np.abs(ends[0] - ends[1]), axis=1), np.max(np.abs(ends))
+            if np.max(gap) > 10 * np.sqrt(_rounding()) * size:
+                at = np.argmax(gap)
+                raise ValueError(
+                    f"{name} must be periodic along axis {axis}, as the grid is, got {ends[0][at].tolist()} at x = "
+                    f"{low[at].tolist()} and {ends[1][at].tolist()} at x = {high[at].tolist()}"
+                )
+
+
 def _evaluate(
     function: Callable[[Array], Array], points: Float[np.ndarray, "n d"], shape: tuple[int, ...], name: str
 ) -> Float[np.ndarray, "n *shape"]:
@@ -150,6 +174,6 @@ def _require_definite(values: Float[np.ndarray, "n d d"], points: Float[np.ndarr
         at = np.argmax(smallest <= floor * largest)
         raise ValueError(
             f"diffusion is singular at x = {points[at].tolist()}: its eigenvalues are {eigenvalues[at].tolist()}. "
-            "A singular diffusion has no density equation on a grid; the honest cure is to add isotropic "
-            "gradient noise to the problem (`Perturbed`), which every description then sees"
+            "A singular diffusion has no density on a grid; the honest cure is isotropic gradient noise in the problem "
+            "(`Perturbed`), which every description sees; or give regularisation=ε, which adds εI here alone"
         )

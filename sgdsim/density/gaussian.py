@@ -36,6 +36,25 @@ def gaussian_masses(
     return _correlated_masses(edges, mean, covariance)
 
 
+def wrapped_gaussian_masses(
+    grid: Grid, mean: Float[np.ndarray, " d"], covariance: Float[np.ndarray, "d d"]
+) -> Float[np.ndarray, "*cells"]:
+    """`gaussian_masses` with what lies outside the box along a periodic axis wound around it, (*cells,)."""
+    if not any(grid.periodic):
+        return gaussian_masses(grid, mean, covariance)
+    length = grid.upper - grid.lower
+    spread = _FAR * np.sqrt(np.abs(np.diag(covariance)))
+    turns = np.where(grid.periodic, np.floor((mean - grid.lower) / length), 0)
+    inside = mean - turns * length
+    reach = np.where(grid.periodic, np.ceil(spread / length), 0).astype(int)  # boxes needed on either side
+    cells = np.asarray(grid.cells)
+    wide = Grid(grid.lower - reach * length, grid.upper + reach * length, cells * (2 * reach + 1))
+    masses = gaussian_masses(wide, inside, covariance)
+    for axis, n in enumerate(grid.cells):
+        masses = masses.reshape(*masses.shape[:axis], -1, n, *masses.shape[axis + 1 :]).sum(axis=axis)
+    return masses
+
+
 def _correlated_masses(
     edges: list[Float[np.ndarray, " _"]], mean: Float[np.ndarray, " d"], covariance: Float[np.ndarray, "d d"]
 ) -> Float[np.ndarray, "*cells"]:

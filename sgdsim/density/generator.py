@@ -1,5 +1,6 @@
 """The Markov generator of a Fokker–Planck equation on a grid."""
 
+import itertools
 from collections.abc import Callable
 
 import equinox as eqx
@@ -8,19 +9,21 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float
 
+from sgdsim.density.edges import bernoulli, edge_drops, edge_factors
 from sgdsim.density.fields import (
     ScalarField,
     TensorField,
     VectorField,
     diffusion_at,
-    potential_at,
     require_gibbs,
-    slope_at,
+    require_periodic,
 )
 from sgdsim.density.grid import Grid
 from sgdsim.density.selling import selling
 
 Slices = tuple[slice, ...]
+
+MEMORY_LIMIT = 8 * 2.0**30  # bytes
 
 
 class Generator(eqx.Module):
@@ -30,12 +33,14 @@ class Generator(eqx.Module):
 
         fwd_e[i] p_i − back_e[i] p_{i+e},
 
-    both rates stored at i, and zero where the edge would leave the grid: the boundary reflects. With h the cell
-    widths and h⁻¹ A h⁻¹ = Σ_e λ_e e eᵀ (`selling`), they are Scharfetter–Gummel's
+    both rates stored at i, and zero where the edge would leave the grid: the boundary reflects. Along a periodic axis
+    of n cells the edges that close the ring have an offset of their own, e − n. With h the cell widths and
+    h⁻¹ A h⁻¹ = Σ_e λ_e e eᵀ (`selling`), the rates are Scharfetter–Gummel's
 
         fwd_e = λ_e B(z),   back_e = λ_e B(−z),   B(z) = z/(eᶻ − 1),
 
-    with λ_e the mean of both ends and z the drop of log density from i to i + e in the absence of a current.
+    with λ_e the mean of both ends and z the drop of log density from i to i + e in the absence of a current
+    (`edge_drops`; in 1-D both are integrals over the edge, so that the steady state and its current are exact).
     Order 2 in h; every off-diagonal rate is ≥ 0 for any drift and any SPD tensor A(x).
 
     Sources: Scharfetter and Gummel 1969; Chang and Cooper 1970; Fehrenbach and Mirebeau 2014 (Selling's edges).
@@ -51,7 +56,13 @@ class Generator(eqx.Module):
     rates_backward: Float[Array, "m *cells"]
 
     @staticmethod
-    def of(grid: Grid, drift: VectorField, diffusion: TensorField, potential: ScalarField | None = None) -> "Generator":
+    def of(
+        grid: Grid,
+        drift: VectorField,
+        diffusion: TensorField,
+        potential: ScalarField | None = None,
+        memory_limit: float = MEMORY_LIMIT,
+    ) -> "Generator":
         """The generator of ∂ρ/∂t = −∇·(bρ) + ∇·∇·(Aρ), Itô, on `grid`.
 
         Without a potential z = −(x_j − x_i)·A⁻¹(b − ∇·A) at the edge's midpoint. With a declared ψ,
@@ -62,33 +73,34 @@ class Generator(eqx.Module):
             drift: b, (d,) → (d,), in x/time.
             diffusion: A, (d,) → (d, d), in x²/time.
             potential: ψ, (d,) → scalar, without a unit.
+            memory_limit: the most bytes that the fields and rates may take.
 
         Raises:
             ValueError: if a field is not finite or of the wrong shape, A is not symmetric positive definite, the
-                potential does not belong to the drift, or A is so anisotropic that an edge is longer than the grid.
+                potential does not belong to the drift, a field does not close along a periodic axis, A is so
+                anisotropic that an edge is longer than the grid, or the grid needs more memory than the limit.
         """
+        require_memory(grid, memory_limit)
         points = grid.centres.reshape(-1, grid.dim)
         tensor = diffusion_at(diffusion, points)
+        require_periodic(grid, drift, diffusion)
         offsets, weights = selling(tensor / np.outer(grid.widths, grid.widths))
         _require_fit(offsets, grid)
-        weights = weights.reshape(*grid.cells, len(offsets))
-        if potential is None:
-            drops = _drops_of_drift(grid, offsets, drift, diffusion)
-        else:
-            values = potential_at(potential, points).reshape(grid.cells)
+        drops = edge_drops(grid, offsets, drift, diffusion, potential)
+        if potential is not None:
             require_gibbs(drift, diffusion, potential, points)
-            drops = _drops_of_potential(grid, offsets, values)
+        factors = edge_factors(grid, drift, diffusion, potential)
 
-        forward, backward = np.zeros((2, len(offsets), *grid.cells))
-        for k, (offset, z) in enumerate(zip(offsets, drops, strict=True)):
-            here, there = _ends(offset, grid)
-            conductance = (weights[(*here, k)] + weights[(*there, k)]) / 2
-            forward[(k, *here)] = _rate(conductance, z)
-            backward[(k, *here)] = _rate(conductance, -z)
+        edges: dict[tuple[int, ...], np.ndarray] = {}
+        for offset, weight, z in zip(offsets, np.moveaxis(weights, 1, 0), drops, strict=True):
+            weight = weight.reshape(grid.cells)
+            conductance = (weight + np.roll(weight, -offset, range(grid.dim))) / 2 * factors
+            _add_edges(edges, grid, offset, np.stack([_rate(conductance, z), _rate(conductance, -z)]))
+        kept = sorted(edges)
         return Generator(
-            offsets=tuple(tuple(int(c) for c in e) for e in offsets),
-            rates_forward=jnp.asarray(forward, dtype=float),
-            rates_backward=jnp.asarray(backward, dtype=float),
+            offsets=tuple(kept),
+            rates_forward=jnp.asarray(np.stack([edges[e][0] for e in kept]), dtype=float),
+            rates_backward=jnp.asarray(np.stack([edges[e][1] for e in kept]), dtype=float),
         )
 
     @property
@@ -113,7 +125,13 @@ class Generator(eqx.Module):
     @property
     def max_exit_rate(self) -> float:
         """The largest exit rate q, in 1/time: −2q bounds the spectrum from below."""
-        return float(jnp.max(self.exit_rates))
+        forward, backward = (
+            np.asarray(r).reshape(len(self.offsets), -1) for r in (self.rates_forward, self.rates_backward)
+        )
+        total = np.sum(forward, axis=0)
+        for back, shift in zip(backward, self.shifts, strict=True):
+            total[shift:] += back[:-shift]
+        return float(np.max(total))
 
     def apply(self, masses: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """L p, (*cells,). Each edge's flux leaves one cell and enters the other, so that the sum is rounding."""
@@ -158,59 +176,56 @@ class Generator(eqx.Module):
         return matrix
 
 
-def bernoulli(z: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """B(z) = z/(eᶻ − 1), to rounding everywhere; B(0) = 1, B(−z) = B(z) + z = eᶻ B(z)."""
-    small = np.abs(z) < 1e-4
-    safe = np.where(small, 1.0, z)
-    with np.errstate(over="ignore"):
-        return np.where(small, 1 - z / 2 + z**2 / 12, safe / np.expm1(safe))
-
-
 def _rate(conductance: Float[np.ndarray, "*edges"], z: Float[np.ndarray, "*edges"]) -> Float[np.ndarray, "*edges"]:
     """λ B(z), kept off zero where λ > 0 so that no edge becomes a one-way street by underflow."""
     least = float(jnp.finfo(jnp.asarray(0.0).dtype).tiny)
     return np.where(conductance > 0, np.maximum(conductance * bernoulli(z), least), 0.0)
 
 
-def _ends(offset: np.ndarray, grid: Grid) -> tuple[Slices, Slices]:
-    """Slices of the cells i and i + e over all edges of one offset."""
-    here = tuple(slice(max(0, -c), n - max(0, c)) for c, n in zip(offset.tolist(), grid.cells, strict=True))
-    there = tuple(slice(max(0, c), n - max(0, -c)) for c, n in zip(offset.tolist(), grid.cells, strict=True))
+def _add_edges(
+    edges: dict[tuple[int, ...], np.ndarray], grid: Grid, offset: np.ndarray, rates: Float[np.ndarray, "2 *cells"]
+) -> None:
+    """Sort the edges i → i + e by the box offset that they have: e itself, and e − n where they close a periodic axis.
+
+    `rates` holds fwd and back at every cell i; where i + e leaves through a wall, they are dropped.
+    """
+    wraps = [
+        (0, int(np.sign(c)) * n) if p and c else (0,) for c, n, p in zip(offset, grid.cells, grid.periodic, strict=True)
+    ]
+    for wrap in itertools.product(*wraps):
+        inside = tuple(int(c) - w for c, w in zip(offset, wrap, strict=True))
+        here, there = _ends(inside, grid)
+        found = rates[(slice(None), *here)]
+        if next(c for c in inside if c) < 0:  # the same edge, seen from its other end
+            inside, here, found = tuple(-c for c in inside), there, found[::-1]
+        edges.setdefault(inside, np.zeros_like(rates))[(slice(None), *here)] += found
+
+
+def _ends(offset: tuple[int, ...], grid: Grid) -> tuple[Slices, Slices]:
+    """Slices of the cells i and i + e over all edges of one offset that stay inside the box."""
+    here = tuple(slice(max(0, -c), n - max(0, c)) for c, n in zip(offset, grid.cells, strict=True))
+    there = tuple(slice(max(0, c), n - max(0, -c)) for c, n in zip(offset, grid.cells, strict=True))
     return here, there
 
 
-def _drops_of_potential(
-    grid: Grid, offsets: np.ndarray, values: Float[np.ndarray, "*cells"]
-) -> list[Float[np.ndarray, "..."]]:
-    """z = ψ(x_j) − ψ(x_i) over the edges of each offset."""
-    ends = [_ends(offset, grid) for offset in offsets]
-    return [values[there] - values[here] for here, there in ends]
-
-
-def _drops_of_drift(
-    grid: Grid, offsets: np.ndarray, drift: VectorField, diffusion: TensorField
-) -> list[Float[np.ndarray, "..."]]:
-    """z = −(x_j − x_i)·A⁻¹(b − ∇·A) at the midpoints of the edges of each offset.
-
-    All midpoints lie on the lattice of half widths, so the fields are evaluated at no more than 2^d − 1 points a cell,
-    however many offsets there are: one set for each parity of e.
-    """
-    parities, which = np.unique(offsets % 2, axis=0, return_inverse=True)
-    shapes = [tuple(n - p for n, p in zip(grid.cells, parity, strict=True)) for parity in parities]
-    lattices = [np.moveaxis(np.indices(s), 0, -1) + (1 + p) / 2 for s, p in zip(shapes, parities, strict=True)]
-    points = np.concatenate([grid.lower + lattice.reshape(-1, grid.dim) * grid.widths for lattice in lattices])
-    slopes = np.split(slope_at(drift, diffusion, points), np.cumsum([int(np.prod(s)) for s in shapes])[:-1])
-    drops = []
-    for offset, parity in zip(offsets, which.reshape(-1), strict=True):
-        slope = slopes[parity].reshape(*shapes[parity], grid.dim)
-        here, _ = _ends(offset, grid)
-        middle = tuple(slice(s.start + c // 2, s.stop + c // 2) for s, c in zip(here, offset.tolist(), strict=True))
-        drops.append(-slope[middle] @ (offset * grid.widths))
-    return drops
+def require_memory(grid: Grid, limit: float) -> None:
+    """Raise ValueError if building a generator on this grid is estimated to need more bytes than the limit."""
+    d = grid.dim
+    lattices, edges = 2**d - 1, d * (d + 1) // 2
+    # A at the centres; A, ∇·A (from a Jacobian of d³ numbers in batches), b and the slope on each lattice; the rates.
+    numbers = 2 * d * d + lattices * (2 * d * d + 3 * d) + 8 * edges
+    needed = 8 * numbers * grid.num_cells
+    if needed > limit:
+        raise ValueError(
+            f"grid of {'×'.join(map(str, grid.cells))} cells needs about {needed / 2**30:.1f} GiB, over memory_limit = "
+            f"{limit / 2**30:.3g} GiB: use fewer cells, or raise memory_limit"
+        )
 
 
 def _require_fit(offsets: np.ndarray, grid: Grid) -> None:
-    too_long = np.any(np.abs(offsets) >= np.asarray(grid.cells), axis=1)
+    # Along a ring an edge and its way round the other side must not be mistaken for each other.
+    longest = np.where(grid.periodic, (np.asarray(grid.cells) - 1) // 2, np.asarray(grid.cells) - 1)
+    too_long = np.any(np.abs(offsets) > longest, axis=1)
     if np.any(too_long):
         raise ValueError(
             f"diffusion is too anisotropic for this grid: it needs edges of {offsets[too_long][0].tolist()} cells, "

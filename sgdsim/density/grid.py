@@ -1,5 +1,6 @@
 """Rectangular grids of cells: where a density lives."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ class Grid:
         lower: the lower corner of the box, (d,), d ≤ 3, in units of x.
         upper: its upper corner, (d,).
         cells: cells per axis, (d,).
+        periodic: whether the box closes on itself along each axis, (d,), or one answer for all. The walls of the other
+            axes reflect.
 
     Raises:
         ValueError: if the box is empty, reversed or not finite, an axis has no cell, or d is not 1, 2 or 3.
@@ -26,8 +29,9 @@ class Grid:
     lower: Float[np.ndarray, " d"]
     upper: Float[np.ndarray, " d"]
     cells: tuple[int, ...]
+    periodic: tuple[bool, ...]
 
-    def __init__(self, lower: Numbers, upper: Numbers, cells: Numbers) -> None:
+    def __init__(self, lower: Numbers, upper: Numbers, cells: Numbers, periodic: bool | Sequence[bool] = False) -> None:
         self.lower = np.atleast_1d(np.array(lower, dtype=float))  # copies: a grid is hashable, so it must not change
         self.upper = np.atleast_1d(np.array(upper, dtype=float))
         counts = np.atleast_1d(np.asarray(cells))
@@ -44,9 +48,13 @@ class Grid:
             raise ValueError(f"lower must be below upper on every axis, got {self.lower} and {self.upper}")
         if not (np.issubdtype(counts.dtype, np.integer) and np.all(counts >= 2)):
             raise ValueError(f"cells must be whole numbers of at least 2, got {cells}")
+        closed = (periodic,) * counts.size if isinstance(periodic, bool | np.bool) else tuple(periodic)
+        if len(closed) != counts.size or not all(isinstance(p, bool | np.bool) for p in closed):
+            raise ValueError(f"periodic must be one bool, or one for each of {counts.size} axes, got {periodic}")
         self.lower.setflags(write=False)
         self.upper.setflags(write=False)
         self.cells = tuple(int(n) for n in counts)
+        self.periodic = tuple(bool(p) for p in closed)
 
     @property
     def dim(self) -> int:
@@ -85,15 +93,16 @@ class Grid:
 
     @property
     def boundary(self) -> Bool[np.ndarray, "*cells"]:
-        """True in the outermost cells of every axis, (*cells,)."""
+        """True in the cells that touch a wall, (*cells,): the outermost ones of every axis that is not periodic."""
         mask = np.ones(self.cells, dtype=bool)
-        mask[(slice(1, -1),) * self.dim] = False
+        mask[tuple(slice(None) if p else slice(1, -1) for p in self.periodic)] = False
         return mask
 
     def locate(self, particles: Float[Array | np.ndarray, "*batch d"]) -> Int[np.ndarray, "*batch"]:
         """The number of the cell that holds each particle; −1 outside the box or where x is not finite.
 
-        A cell holds its lower edge and not its upper one, so a particle on the upper face of the box is outside.
+        A cell holds its lower edge and not its upper one, so a particle on the upper face of the box is outside. Along
+        a periodic axis nothing is outside: x is taken modulo the box.
 
         Raises:
             ValueError: if the last axis of `particles` is not d long.
@@ -102,6 +111,9 @@ class Grid:
         if x.ndim == 0 or x.shape[-1] != self.dim:
             raise ValueError(f"particles must have a last axis of length {self.dim}, got shape {x.shape}")
         with np.errstate(invalid="ignore"):
+            wrapped = self.lower + (x - self.lower) % (self.upper - self.lower)
+            wrapped = np.where(wrapped >= self.upper, self.lower, wrapped)  # rounding
+            x = np.where(self.periodic, wrapped, x)
             inside = np.all((x >= self.lower) & (x < self.upper), axis=-1)  # NaN compares false
         safe = np.where(inside[..., None], x, self.lower)
         index = np.floor((safe - self.lower) / self.widths).astype(np.int64)
@@ -112,19 +124,36 @@ class Grid:
         """The same box with `factor` times fewer cells along each axis."""
         if any(n % factor or n // factor < 2 for n in self.cells):
             raise ValueError(f"factor must divide every number of cells and leave two, got {factor} for {self.cells}")
-        return Grid(self.lower, self.upper, [n // factor for n in self.cells])
+        return Grid(self.lower, self.upper, [n // factor for n in self.cells], self.periodic)
+
+    @property
+    def coarsening_factor(self) -> int | None:
+        """The smallest k > 1 by which every axis can be coarsened; None if there is none."""
+        common = math.gcd(*self.cells)
+        return next((k for k in range(2, common + 1) if common % k == 0 and min(self.cells) // k >= 2), None)
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Grid)
             and self.cells == other.cells
+            and self.periodic == other.periodic
             and np.array_equal(self.lower, other.lower)
             and np.array_equal(self.upper, other.upper)
         )
 
     def __hash__(self) -> int:
-        return hash((self.cells, tuple(self.lower), tuple(self.upper)))
+        return hash((self.cells, self.periodic, tuple(self.lower), tuple(self.upper)))
 
     def __repr__(self) -> str:
-        box = " × ".join(f"[{a:g}, {b:g}]" for a, b in zip(self.lower, self.upper, strict=True))
+        ends = (")" if p else "]" for p in self.periodic)
+        box = " × ".join(
+            f"[{a:g}, {b:g}{end}" for a, b, end in zip(self.lower, self.upper, ends, strict=True)
+        )  # half open where it closes on itself
         return f"Grid({box}, cells={'×'.join(map(str, self.cells))})"
+
+
+def merge_cells(masses: Float[np.ndarray, "*cells"], factor: int) -> Float[np.ndarray, "*merged"]:
+    """The masses on cells `factor` times as wide along every axis."""
+    for axis, n in enumerate(masses.shape):
+        masses = masses.reshape(*masses.shape[:axis], n // factor, factor, *masses.shape[axis + 1 :]).sum(axis=axis + 1)
+    return masses

@@ -1,23 +1,53 @@
-"""A density forward in time, by uniformization."""
+"""A density forward in time: which method, and how well it did."""
 
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
+from scipy.special import logsumexp
 
+from sgdsim.density.balance import reversible_part
+from sgdsim.density.chebyshev import chebyshev
 from sgdsim.density.generator import Generator
+from sgdsim.density.resolvent import is_tridiagonal
+from sgdsim.density.spectrum import slow_modes
+from sgdsim.density.talbot import talbot
+from sgdsim.density.tr_bdf2 import tr_bdf2
+from sgdsim.density.uniformization import event_rate, uniformize
 
-METHODS = ("auto", "uniformization")
+METHODS = ("auto", "uniformization", "chebyshev", "talbot", "tr-bdf2")
+NEED_BALANCE = ("chebyshev", "talbot")
 
-_TABLE = 2_048  # Poisson weights held at once: one compiled loop serves every step
-_LONGEST = 10_000.0  # events in one block, so that its weights fit the table
-_MARGIN = 1 + 2.0**-10  # over the largest exit rate: 1 − (exit rate)/q then outweighs the rounding of the fluxes
+CUT_OFF = 1e-4  # mass in the outermost cells from which a box is said to cut some off
+
+_WORTH = {"talbot": 1_000, "tr-bdf2": 5_000}  # events for each output time from which a method beats uniformization
+_FEW = 500.0  # events up to which nothing beats uniformization
+_IMPLICIT = 2e6  # events from which sparse LU beats products with L in 2-D
+_LONG = 2e5  # events from which it is worth asking whether the steady state is reached
+
+
+@runtime_checkable
+class Equation(Protocol):
+    """What a density is propagated by; a `FokkerPlanck`."""
+
+    @property
+    def generator(self) -> Generator:
+        """L."""
+        ...
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether L is in detailed balance."""
+        ...
+
+    def log_stationary(self) -> Float[np.ndarray, "*cells"]:
+        """The log masses of L's steady state."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,9 +59,13 @@ class Propagation:
         masses: the mass of every cell at each time, (T, *cells).
         method: how it was stepped.
         mass_defect: the largest |Σp(t) − Σp(0)| over the outputs.
-        smallest: the smallest cell over all outputs; uniformization never makes it negative.
-        matvecs: products with the generator.
-        exit_rate: the uniformization rate q, in 1/time; about q·t products are needed.
+        smallest: the smallest cell over all outputs; uniformization never makes it negative, nothing is ever clipped.
+        matvecs: products with the generator, or linear systems solved.
+        exit_rate: the largest rate q at which a cell is left, in 1/time; q·t events say how long a run is.
+        grid_error: Σ|Δmass| at each time that the cells' width makes, (T,), from a grid of coarser cells; NaN where
+            that was not asked for or the cells cannot be merged.
+        boundary_mass: mass in the cells at the walls at each time, (T,).
+        regularisation: ε of the εI that was added to the diffusion, in x²/time; 0 unless asked for.
     """
 
     times: Float[np.ndarray, " T"] = field(repr=False)
@@ -41,18 +75,31 @@ class Propagation:
     smallest: float
     matvecs: int
     exit_rate: float
+    grid_error: Float[np.ndarray, " T"]
+    boundary_mass: Float[np.ndarray, " T"]
+    regularisation: float = 0.0
+
+    @property
+    def cuts_off_mass(self) -> bool:
+        """Whether over 1e-4 of the mass ever lay in the cells at the walls: the box is then too small."""
+        return bool(np.max(self.boundary_mass) > CUT_OFF)
 
     def __repr__(self) -> str:
         cells = "×".join(map(str, self.masses.shape[1:]))
+        notes = [f"grid error {np.max(self.grid_error):.1e}"] if np.all(np.isfinite(self.grid_error)) else []
+        if self.cuts_off_mass:
+            notes.append(f"THE BOX CUTS OFF MASS: {np.max(self.boundary_mass):.1e} in its outermost cells")
+        if self.regularisation:
+            notes.append(f"regularised by {self.regularisation:g} I")
         return (
             f"Propagation({len(self.times)} times to t = {self.times[-1]:g}, {cells} cells {self.masses.dtype}, "
             f"{self.masses.nbytes / 2**20:.1f} MB, {self.method}: {self.matvecs} products, "
-            f"mass defect {self.mass_defect:.1e}, smallest cell {self.smallest:.1e})"
+            f"mass defect {self.mass_defect:.1e}, smallest cell {self.smallest:.1e}{''.join(', ' + n for n in notes)})"
         )
 
 
 def propagate(
-    generator: Generator,
+    equation: Equation,
     start: Float[np.ndarray, "*cells"],
     times: Float[np.ndarray, " T"],
     method: str = "auto",
@@ -61,130 +108,143 @@ def propagate(
     """The masses e^{tL} p₀ at each of `times`, from p₀ at t = 0.
 
     Args:
-        generator: L.
+        equation: L and what is known of it.
         start: p₀, (*cells,).
         times: increasing, ≥ 0.
-        method: "uniformization", or "auto", which is the same for now.
+        method: "auto", or one of
+            "uniformization", for any drift, strictly positive;
+            "chebyshev", several times fewer products, where detailed balance holds;
+            "talbot", 12 linear systems for each time however far it is, where detailed balance holds, in float64;
+            "tr-bdf2", implicit steps, for any drift.
+            "auto" takes Talbot (float32: TR-BDF2) in 1-D, Chebyshev or uniformization beyond and for short times,
+            TR-BDF2 where products would be over two million, and the steady state itself once it must be reached.
         progress: show a bar over the output times.
 
     Raises:
-        ValueError: if `method` is not known.
+        ValueError: if `method` is not known, or needs a detailed balance or a float64 that is not there.
+        ArithmeticError: if a method that was asked for by name finds that it is not exact here.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    rate = generator.max_exit_rate * _MARGIN
-    masses = jnp.asarray(start, dtype=generator.rates_forward.dtype)
-    mass = float(np.sum(np.asarray(masses), dtype=np.float64))
-    outputs, matvecs, now = [], 0, 0.0
-    for time in _watched(times, progress):
-        masses, products = uniformize(generator, masses, float(time) - now, rate)
-        matvecs, now = matvecs + products, float(time)
-        outputs.append(np.asarray(masses))
-    stacked = np.stack(outputs)
+    rate = event_rate(equation.generator)
+    settled, chosen = math.inf, method == "auto"
+    if not chosen:
+        _require_balance(equation, method)
+    elif rate * times[-1] > _LONG:
+        settled = settling_time(equation, start)
+    before = times[times < settled]
+    if chosen:
+        method = _fitting_method(equation, before, rate) if len(before) else "the steady state"
+    stepped, matvecs, used = _stepped(equation, start, before, method, chosen, progress, rate)
+    if len(before):
+        method = " and ".join(used)
+    if len(stepped) < len(times):
+        steady = np.exp(equation.log_stationary()).astype(equation.generator.rates_forward.dtype) * np.sum(start)
+        stepped += [steady] * (len(times) - len(stepped))
+        method = method if matvecs == 0 else f"{method}, the steady state from t = {settled:.3g}"
+    stacked = np.stack(stepped)
     sums = np.sum(stacked.reshape(len(stacked), -1), axis=1, dtype=np.float64)
+    unknown = np.full(len(times), np.nan)
     return Propagation(
         times=times,
         masses=stacked,
-        method="uniformization",
-        mass_defect=float(np.max(np.abs(sums - mass))),
+        method=method,
+        mass_defect=float(np.max(np.abs(sums - np.sum(start.astype(stacked.dtype), dtype=np.float64)))),
         smallest=float(np.min(stacked)),
         matvecs=matvecs,
         exit_rate=rate,
+        grid_error=unknown,
+        boundary_mass=unknown,
     )
 
 
-def uniformize(
-    generator: Generator, masses: Float[Array, "*cells"], duration: float, rate: float
-) -> tuple[Float[Array, "*cells"], int]:
-    """e^{ΔL} p = Σ_k Poisson(qΔ; k) (I + L/q)^k p: a jump chain looked at after a Poisson number of events.
+def _stepped(
+    equation: Equation,
+    start: Float[np.ndarray, "*cells"],
+    times: Float[np.ndarray, " T"],
+    method: str,
+    may_change: bool,
+    progress: bool,
+    rate: float,
+) -> tuple[list[Float[np.ndarray, "*cells"]], int, list[str]]:
+    """The masses at each time, how many products or solves that took, and the methods that took part.
 
-    Every term is a product of non-negative numbers, so the sum is non-negative for any drift, detailed balance or not,
-    and its error is the truncated Poisson mass (< 1e-16) and rounding. Long spans are cut into blocks of 10⁴ events.
-
-    Sources: Jensen 1953; Grassmann 1977.
-
-    Args:
-        generator: L.
-        masses: p, (*cells,).
-        duration: Δ ≥ 0.
-        rate: q, above every exit rate.
-
-    Returns:
-        The masses Δ later and the number of products with L.
+    Where a method finds that it is not exact and may be changed, uniformization, which nothing can upset, takes over
+    for that stretch of time.
     """
-    events = rate * duration
-    blocks = math.ceil(events / _LONGEST)
-    if blocks == 0:
-        return masses, 0
-    weights, first = poisson_weights(events / blocks)
-    last = first + len(weights) - 1
-    table = jnp.asarray(np.pad(weights, (0, _TABLE - len(weights))), dtype=masses.dtype)
-    for _ in range(blocks):
-        masses = _average_of_jumps(
-            generator, masses, jnp.asarray(rate, dtype=masses.dtype), table, jnp.asarray(first), jnp.asarray(last)
+    generator = equation.generator
+    masses = origin = np.asarray(start, dtype=generator.rates_forward.dtype)
+    now, since, outputs, products, used = 0.0, 0.0, [], 0, dict.fromkeys([method])
+    steady = np.exp(equation.log_stationary()) if method == "talbot" else origin
+    for time in _watched(times, progress):
+        if time > now:
+            try:
+                if method == "talbot":  # always from the start: 12 systems, whatever the distance
+                    masses, count = talbot(generator, origin, float(time) - since, steady)
+                elif method == "tr-bdf2":
+                    masses, count = tr_bdf2(generator, masses, float(time) - now)
+                else:
+                    step = chebyshev if method == "chebyshev" else uniformize
+                    masses, count = step(generator, jnp.asarray(masses), float(time) - now, rate)
+            except ArithmeticError:
+                if not may_change:
+                    raise
+                masses, count = uniformize(generator, jnp.asarray(masses), float(time) - now, rate)
+                origin, since, used["uniformization"] = np.asarray(masses), float(time), None
+            products, now = products + count, float(time)
+        outputs.append(np.asarray(masses))
+    return outputs, products, list(used)
+
+
+def _fitting_method(equation: Equation, times: Float[np.ndarray, " T"], rate: float) -> str:
+    """What "auto" takes."""
+    generator, events = equation.generator, rate * float(times[-1])
+    if is_tridiagonal(generator):
+        implicit = "talbot" if generator.rates_forward.dtype == jnp.float64 else "tr-bdf2"
+        return implicit if events > _WORTH[implicit] * len(times) else "uniformization"
+    if events > _IMPLICIT and len(generator.cells) < 3:
+        return "tr-bdf2"
+    return "chebyshev" if events > _FEW and equation.is_balanced else "uniformization"
+
+
+def _require_balance(equation: Equation, method: str) -> None:
+    """Raise ValueError where this method would be wrong."""
+    if method not in NEED_BALANCE:
+        return
+    if method == "talbot" and equation.generator.rates_forward.dtype != jnp.float64:
+        raise ValueError("method 'talbot' amplifies rounding, so that it needs float64 (jax_enable_x64)")
+    if not equation.is_balanced:
+        raise ValueError(
+            f"method {method!r} needs detailed balance, which this generator has not (a current circulates): its "
+            "spectrum is complex, and the method would blow up in silence; take 'uniformization'"
         )
-    return masses, blocks * last
 
 
-def poisson_weights(mean: float) -> tuple[Float[np.ndarray, " w"], int]:
-    """The Poisson probabilities of `mean` from the first that matters on: a window that sums to one, and its start.
+def settling_time(equation: Equation, start: Float[np.ndarray, "*cells"]) -> float:
+    """A time from which Σ|p − π| is certainly below rounding, whatever the drift.
 
-    Recursion outwards from the mode, w_{k+1} = w_k m/(k+1) and w_{k−1} = w_k k/m, then division by the sum (Fox and
-    Glynn 1988): no factorial is formed and nothing overflows. Less than 1e-16 of the mass is left out.
+    With χ² = Σ p₀²/π − 1, Σ|p_t − π| ≤ χ e^{−λt}, where λ is the spectral gap of L's reversible part (for a
+    reversible L its own): the antisymmetric part of L moves χ² neither up nor down.
+
+    Source: Diaconis and Saloff-Coste 1996, §2; Fill 1991.
     """
-    mode = int(mean)
-    reach = int(9 * math.sqrt(mean)) + 40  # both tails beyond it are under 1e-17
-    up = np.cumprod(mean / np.arange(mode + 1, mode + reach + 1))
-    down = np.cumprod(np.arange(mode, max(mode - reach, 0), -1) / mean)
-    weights = np.concatenate([down[::-1], [1.0], up])
-    weights /= np.sum(weights)
-    tails = np.minimum(np.cumsum(weights), np.cumsum(weights[::-1])[::-1])
-    kept = np.nonzero(tails > 4e-17)[0]
-    weights = weights[kept[0] : kept[-1] + 1]
-    return weights / np.sum(weights), mode - len(down) + int(kept[0])
+    logs, held = equation.log_stationary(), start > 0
+    log_chi = logsumexp(2 * np.log(start[held]) - logs[held]) / 2
+    if not np.isfinite(log_chi):  # mass where the steady state has none, cut off from the rest
+        return math.inf
+    generator = equation.generator
+    gap = slow_modes(generator if equation.is_balanced else reversible_part(generator, logs), logs, 1).gap
+    rounding = float(jnp.finfo(generator.rates_forward.dtype).eps)
+    return (log_chi - math.log(rounding)) / gap if gap > 0 else math.inf
 
 
-@eqx.filter_jit
-def _average_of_jumps(
-    generator: Generator,
-    masses: Float[Array, "*cells"],
-    rate: Float[Array, ""],
-    weights: Float[Array, " w"],
-    first: Int[Array, ""],
-    last: Int[Array, ""],
-) -> Float[Array, "*cells"]:
-    """Σ_{k=first}^{last} weights[k − first] (I + L/q)^k p, with trip counts that are data: one compile for all.
-
-    Each product adds a small increment to p. In float32 both sums are compensated: ten thousand roundings of the same
-    sign otherwise cost the mass 2e-5 (512 cells, q·t = 3.4e4), with it 1e-9.
-    """
-    inflow = generator.stencil(1 / rate)
-    add = _add if masses.dtype == jnp.float64 else _add_compensated
-
-    def jump(_: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        return add(*state, inflow(state[0]))
-
-    def jump_and_gather(k: Array, carry: tuple[tuple[Array, Array], ...]) -> tuple[tuple[Array, Array], ...]:
-        state, total = carry
-        state = jump(k, state)
-        return state, add(*total, weights[k - first] * state[0])
-
-    flat = masses.reshape(-1)
-    nothing = jnp.zeros_like(flat)
-    state = jax.lax.fori_loop(0, first, jump, (flat, nothing))
-    _, (total, _) = jax.lax.fori_loop(first + 1, last + 1, jump_and_gather, (state, (weights[0] * state[0], nothing)))
-    return total.reshape(masses.shape)
-
-
-def _add(total: Array, excess: Array, term: Array) -> tuple[Array, Array]:
-    return total + term, excess
-
-
-def _add_compensated(total: Array, excess: Array, term: Array) -> tuple[Array, Array]:
-    """Kahan's sum: `excess` is what rounding has put into `total` too much, and is taken off the next term."""
-    term = term - excess
-    sum_ = total + term
-    return sum_, (sum_ - total) - term
+def warn_of_cut_off(answer: Propagation) -> None:
+    """Warn where the walls have mass."""
+    if answer.cuts_off_mass:
+        warnings.warn(
+            f"the box cuts off mass: up to {np.max(answer.boundary_mass):.1e} of it is in outermost cells; widen it",
+            stacklevel=3,
+        )
 
 
 def _watched(

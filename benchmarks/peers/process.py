@@ -1,0 +1,100 @@
+"""A peer in a process and an environment of its own."""
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+import venv
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from .jobs import Job
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parents[1]
+ENVIRONMENTS = CHECKOUT / ".venv-bench"
+REQUIREMENTS = {
+    "fplanck": ["fplanck==0.2.2", "numpy<2"] if sys.version_info < (3, 12) else ["fplanck>=1.0"],
+    "py-pde": ["py-pde>=0.45", "numba"],
+}
+PATIENCE = 600  # seconds after which a peer is given up
+
+
+class PeerError(Exception):
+    """A peer cannot be installed, crashed, or did not answer."""
+
+
+def python_of(peer: str) -> Path:
+    """The interpreter of the peer's environment, which is made if it is not there."""
+    folder = ENVIRONMENTS / peer
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    made = folder / "made-for.json"  # written last: an environment that was left half made is made anew
+    wanted = json.dumps([platform.python_version(), REQUIREMENTS[peer]])
+    if not (made.exists() and made.read_text(encoding="utf-8") == wanted):
+        print(f"making an environment for {peer} in {folder.relative_to(CHECKOUT)}", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            venv.create(folder, with_pip=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise PeerError(f"has no environment: {last_line(str(error))}") from error
+        command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *REQUIREMENTS[peer]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise PeerError(f"could not be installed: {last_line(done.stderr)}")
+        made.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1][:160]
+
+
+class Peer:
+    """A process that solves one job with a peer's package, and waits between the turns. See peers/serve.py."""
+
+    def __init__(self, peer: str, job: Job, start: np.ndarray, folder: str, stack: ExitStack) -> None:
+        np.save(f"{folder}/start.npy", start)
+        errors = Path(folder, "errors.txt")
+        self.errors = stack.enter_context(errors.open("w+", encoding="utf-8"))
+        script = HERE / f"{peer.replace('-', '_')}_side.py"
+        self.process = subprocess.Popen(
+            [python_of(peer), "-Es", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            encoding="utf-8",
+        )
+        stack.callback(self.close)
+        described = dataclasses.asdict(job) | {"temperature": job.temperature}
+        hello = self.ask(described | {"start": f"{folder}/start.npy", "folder": folder})
+        self.version, self.settings = hello["version"], hello["settings"]
+
+    def ask(self, question: object) -> dict:
+        """Raises PeerError where no answer comes, or one that says what went wrong."""
+        timer = threading.Timer(PATIENCE, self.process.kill)
+        timer.start()
+        try:
+            print(json.dumps(question), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        late = not timer.is_alive()
+        timer.cancel()
+        if not line:
+            self.errors.seek(0)
+            raise PeerError(f"no answer in {PATIENCE} s" if late else f"crashed: {last_line(self.errors.read())}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise PeerError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()

@@ -1,0 +1,78 @@
+"""Linear systems of the generator on the host: (sI − cL) x = y, factored once."""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg.lapack
+import scipy.sparse
+import scipy.sparse.linalg
+from jaxtyping import Float, Inexact
+
+from sgdsim.density.generator import Generator
+
+Solve = Callable[[Inexact[np.ndarray, " n"]], Inexact[np.ndarray, " n"]]
+
+
+def is_tridiagonal(generator: Generator) -> bool:
+    """Whether cells only talk to their neighbours: one axis that is not periodic."""
+    return generator.offsets == ((1,),)
+
+
+def net_inflow(generator: Generator) -> Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]:
+    """p ↦ L p on flat masses, in flux form: what leaves one cell enters the other, so that Σ L p is rounding."""
+    size = int(np.prod(generator.cells))
+    edges = [
+        (shift, np.asarray(fwd).reshape(-1)[: size - shift], np.asarray(back).reshape(-1)[: size - shift])
+        for fwd, back, shift in zip(generator.rates_forward, generator.rates_backward, generator.shifts, strict=True)
+    ]
+
+    def inflow(masses: np.ndarray) -> np.ndarray:
+        total = np.zeros_like(masses)
+        for shift, forward, backward in edges:
+            flux = forward * masses[:-shift] - backward * masses[shift:]
+            total[:-shift] -= flux
+            total[shift:] += flux
+        return total
+
+    return inflow
+
+
+def resolvent(generator: Generator, scale: float) -> Callable[[complex], Solve]:
+    """s ↦ (sI − cL)^{−1}, a function that factors for each s and returns the solve; c is `scale`.
+
+    Tridiagonal generators go to LAPACK's gttrf, others to SuperLU. Columns of sI − cL are diagonally dominant for real
+    s > 0, so that no pivoting is needed and nothing grows.
+    """
+    if is_tridiagonal(generator):
+        return _tridiagonal_resolvent(generator, scale)
+    matrix = generator.as_sparse().astype(generator.rates_forward.dtype) * scale
+    identity = scipy.sparse.identity(matrix.shape[0], dtype=matrix.dtype, format="csc")
+
+    def factor(s: complex) -> Solve:
+        shifted = scipy.sparse.csc_matrix(identity * s - matrix)
+        kind = np.result_type(matrix.dtype, np.complex64) if np.iscomplexobj(s) else matrix.dtype
+        lu = scipy.sparse.linalg.splu(shifted.astype(kind), diag_pivot_thresh=0.0, permc_spec="MMD_AT_PLUS_A")
+        return lambda y: lu.solve(np.asarray(y, dtype=kind))
+
+    return factor
+
+
+def _tridiagonal_resolvent(generator: Generator, scale: float) -> Callable[[complex], Solve]:
+    forward, backward = (
+        np.asarray(r)[0, :-1] * np.asarray(scale, r.dtype) for r in (generator.rates_forward, generator.rates_backward)
+    )
+    exits = np.append(forward, forward.dtype.type(0)) + np.insert(backward, 0, 0)
+
+    # Named once: jaxtyping's shapes on inner functions, and the look-up of routines, would cost as much as the solves.
+    routines = {
+        kind: scipy.linalg.lapack.get_lapack_funcs(("gttrf", "gttrs"), dtype=kind)
+        for kind in (forward.dtype, np.result_type(forward.dtype, np.complex64))
+    }
+
+    def factor(s: complex) -> Solve:
+        kind = np.result_type(forward.dtype, np.complex64) if np.iscomplexobj(s) else forward.dtype
+        gttrf, gttrs = routines[kind]
+        *factors, _ = gttrf((-forward).astype(kind), (exits + s).astype(kind), (-backward).astype(kind))
+        return lambda y: gttrs(*factors, np.asarray(y, dtype=kind))[0]
+
+    return factor

@@ -1,0 +1,108 @@
+"""A density under an equation that changes in time: piecewise-constant learning rate, batch size or temperature."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from sgdsim.density.fokker_planck import FokkerPlanck, checked_times
+from sgdsim.density.grid import Numbers, merge_cells
+from sgdsim.density.propagate import Propagation
+
+
+def propagate_schedule(
+    phases: Sequence[tuple[FokkerPlanck, float]],
+    p0: Float[Array | np.ndarray, "*cells"],
+    times: Numbers,
+    *,
+    method: str = "auto",
+    grid_error: bool = True,
+) -> Propagation:
+    """The masses at each time when one equation follows another, each constant in time: p ← e^{ΔₙLₙ} … e^{Δ₁L₁} p₀.
+
+    On the common clock t = Σ η_e a phase of k steps lasts k η_e, so a learning rate that decays in stages is exact, and
+    one that changes at every step is as exact as its cutting into stages, to second order in their length where each
+    takes the rate at its middle.
+
+        hot, cold = (FokkerPlanck.limit_of(SGD(problem, learning_rate=eta, batch_size=1), grid) for eta in (0.1, 0.01))
+        propagate_schedule([(hot, 5.0), (cold, 20.0)], hot.density_of(start), [5.0, 10.0, 25.0])
+
+    Args:
+        phases: (equation, duration) one after another, on one grid; the last may last for ever (`math.inf`).
+        p0: cell masses at t = 0, (*cells,).
+        times: (T,), strictly increasing, ≥ 0, up to the end of the last phase.
+        method: as in `FokkerPlanck.propagate`, for every phase.
+        grid_error: propagate on a coarser grid as well and report the difference.
+
+    Raises:
+        ValueError: if there is no phase, a duration is not positive, the grids differ, a time lies beyond the last
+            phase, or as `FokkerPlanck.propagate`.
+    """
+    when = checked_times(times)
+    _check(phases, when)
+    answer = _through(phases, phases[0][0].checked_masses("p0", p0), when, method)
+    coarser = [(fp.coarser(), duration) for fp, duration in phases] if grid_error else []
+    coarse = [(fp, duration) for fp, duration in coarser if fp is not None]
+    if not coarse:
+        return answer
+    k = answer.masses.shape[1] // coarse[0][0].grid.cells[0]
+    rough = _through(coarse, merge_cells(np.asarray(p0, dtype=np.float64), k), when, method)
+    gaps = [np.abs(merge_cells(p, k) - q).sum() for p, q in zip(answer.masses, rough.masses, strict=True)]
+    return dataclasses.replace(answer, grid_error=np.asarray(gaps, dtype=np.float64) / (k**2 - 1))
+
+
+def _check(phases: Sequence[tuple[FokkerPlanck, float]], times: Float[np.ndarray, " T"]) -> None:
+    if len(phases) == 0 or any(fp.grid != phases[0][0].grid for fp, _ in phases):
+        raise ValueError(f"phases must be at least one, all on one grid, got {[fp.grid for fp, _ in phases]}")
+    durations = [float(duration) for _, duration in phases]
+    if not all(d > 0 for d in durations) or not all(math.isfinite(d) for d in durations[:-1]):
+        raise ValueError(f"phases must last a positive time, and only the last for ever, got durations {durations}")
+    if times[-1] > sum(durations) * (1 + 1e-12):
+        raise ValueError(f"times must lie within the phases, which last {sum(durations):g}, got {times[-1]:g}")
+
+
+def _through(
+    phases: Sequence[tuple[FokkerPlanck, float]],
+    masses: Float[np.ndarray, "*cells"],
+    times: Float[np.ndarray, " T"],
+    method: str,
+) -> Propagation:
+    """One phase after another; the answers joined to one."""
+    parts, begin = [], 0.0
+    for number, (fp, duration) in enumerate(phases, start=1):
+        end = begin + duration
+        inside = times[(times > begin) & (times <= end)] if parts else times[times <= end]
+        last = number == len(phases) or not np.any(times > end)
+        stops = inside if last or (len(inside) and inside[-1] == end) else np.append(inside, end)
+        if len(stops):
+            part = fp.propagate(masses, stops - begin, method=method, grid_error=False)
+            masses = part.masses[-1]
+            parts.append(_first(part, len(inside), stops))
+        begin = end
+        if last:
+            break
+    return Propagation(
+        times=times,
+        masses=np.concatenate([p.masses for p in parts]),
+        method="; ".join(dict.fromkeys(p.method for p in parts)),
+        mass_defect=sum(p.mass_defect for p in parts),
+        smallest=min(p.smallest for p in parts),
+        matvecs=sum(p.matvecs for p in parts),
+        exit_rate=max(p.exit_rate for p in parts),
+        grid_error=np.full(len(times), np.nan),
+        boundary_mass=np.concatenate([p.boundary_mass for p in parts]),
+        regularisation=max(fp.regularisation for fp, _ in phases),
+    )
+
+
+def _first(part: Propagation, count: int, stops: Float[np.ndarray, " n"]) -> Propagation:
+    """A phase's answer without the end that was computed only to hand it on."""
+    return dataclasses.replace(
+        part,
+        times=stops[:count],
+        masses=part.masses[:count],
+        boundary_mass=part.boundary_mass[:count],
+        grid_error=part.grid_error[:count],
+    )
