@@ -1,6 +1,6 @@
 """sgdsim: three descriptions of the cloud of points that SGD moves, on one clock."""
 
-from sgdsim import density, measures, plots, theory
+from sgdsim import density, measures, plots, studies, theory
 from sgdsim._versions import refuse_broken_jax
 from sgdsim.density import FokkerPlanck, Grid
 from sgdsim.ensemble import Gaussian, Trajectory, simulate
@@ -39,6 +39,7 @@ __all__ = [
     "plots",
     "potentials",
     "simulate",
+    "studies",
     "theory",
 ]
 

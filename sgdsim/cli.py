@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 DEFAULT_PRESET = "breast-cancer"
+PRESETS_OWN = "(default: the preset's)"
+STUDIES = {"potential": "the effective potential of the steady state beside the loss, and what circulates (d <= 2)"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,37 +21,55 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="sgdsim", description="How does SGD move? Three descriptions of one cloud, on one clock.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="say which presets there are")
-    run = commands.add_parser(
-        "compare",
-        help="run SGD, its Langevin limit and its Fokker-Planck equation, and say where they agree",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    commands.add_parser("list", help="say which presets and studies there are")
+    compare = _add_command(
+        commands, "compare", "run SGD, its Langevin limit and its Fokker-Planck equation, and say where they agree"
     )
-    add = run.add_argument
-    add("preset", nargs="?", default=DEFAULT_PRESET, help="the problem; `sgdsim list` says which there are")
-    for name, kind, meaning in (
-        ("learning-rate", float, "η of one step"),
-        ("batch-size", int, "B, examples in a minibatch"),
-        ("sampling", str, "with-replacement, without-replacement or epoch (reshuffled passes)"),
-        ("steps", int, "how many SGD steps"),
-        ("save-every", int, "steps between saved times"),
-        ("particles", int, "particles in each cloud"),
+    _add_process(compare)
+    for name, meaning in (
+        ("steps", "how many SGD steps"),
+        ("save-every", "steps between saved times"),
+        ("particles", "particles in each cloud"),
     ):
-        names = ["--learning-rate", "--lr"] if name == "learning-rate" else [f"--{name}"]
-        add(*names, type=kind, default=argparse.SUPPRESS, help=f"{meaning} (default: the preset's)")
-    add("--momentum", type=float, default=0.0, help="μ of the heavy ball, 0 ≤ μ < 1")
-    add(
-        "--cells",
-        type=_numbers,
-        default=argparse.SUPPRESS,
-        help="of the grid, such as 512 or 128,192 (default: fitted)",
-    )
+        compare.add_argument(f"--{name}", type=int, default=argparse.SUPPRESS, help=f"{meaning} {PRESETS_OWN}")
+    add = compare.add_argument
     add("--substeps", type=int, default=4, help="sub-steps of the SDE's solver for each SGD step, a power of two")
     add("--seed", type=int, default=0, help="seed of the random key")
     add("--dtype", default="float32", help="of the clouds, float32 or float64; densities are always float64")
-    add("--output", "-o", type=Path, default=None, help="folder of the results; sgdsim-out/PRESET if not given")
-    add("--quiet", action="store_true", help="no progress bars")
+    _add_output(compare, "sgdsim-out/PRESET")
+
+    names = commands.add_parser("study", help="ask one question of a preset").add_subparsers(
+        dest="study", required=True, metavar="NAME"
+    )
+    for name, meaning in STUDIES.items():
+        study = _add_command(names, name, meaning)
+        _add_process(study)
+        _add_output(study, f"sgdsim-out/PRESET-{name}")
     return parser
+
+
+def _add_command(commands: Any, name: str, meaning: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=meaning, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+
+def _add_process(parser: argparse.ArgumentParser) -> None:
+    """The preset and what of its process may be overridden, and the grid's cells."""
+    add = parser.add_argument
+    add("preset", nargs="?", default=DEFAULT_PRESET, help="the problem; `sgdsim list` says which there are")
+    for names, kind, meaning in (
+        (["--learning-rate", "--lr"], float, "η of one step"),
+        (["--batch-size"], int, "B, examples in a minibatch"),
+        (["--sampling"], str, "with-replacement, without-replacement or epoch (reshuffled passes)"),
+    ):
+        add(*names, type=kind, default=argparse.SUPPRESS, help=f"{meaning} {PRESETS_OWN}")
+    add("--momentum", type=float, default=0.0, help="μ of the heavy ball, 0 ≤ μ < 1")
+    cells = "of the grid, such as 512 or 128,192 (default: fitted)"
+    add("--cells", type=_numbers, default=argparse.SUPPRESS, help=cells)
+
+
+def _add_output(parser: argparse.ArgumentParser, folder: str) -> None:
+    parser.add_argument("--output", "-o", type=Path, help=f"folder of the results; {folder} if not given")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -60,46 +80,72 @@ def _numbers(text: str) -> tuple[int, ...]:
 _numbers.__name__ = "comma-separated whole numbers"  # argparse's message says "invalid … value"
 
 
-def _compare(options: argparse.Namespace) -> None:
+def _float64() -> None:
     # JAX and all that needs it come only now, so that --help and a wrong option answer at once.
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from sgdsim import studies
+
+
+def _chosen(options: argparse.Namespace, preset: Any, name: str) -> Any:
+    """What was asked for, or the preset's own."""
+    return vars(options).get(name, getattr(preset, name))
+
+
+def _process(options: argparse.Namespace, preset: Any) -> tuple[Any, Any]:
+    """The preset's SGD with what was overridden, and its start."""
     from sgdsim.processes import SGD
 
+    problem, start = preset.build()
+    settings = {name: _chosen(options, preset, name) for name in ("learning_rate", "batch_size", "sampling")}
+    return SGD(problem, momentum=options.momentum, **settings), start
+
+
+def _compare(options: argparse.Namespace) -> None:
+    _float64()
+    import jax
+
+    from sgdsim import studies
+
     preset = studies.preset(options.preset)
-    given = vars(options)
-
-    def chosen(name: str) -> Any:
-        return given.get(name, getattr(preset, name))
-
     folder = studies.check_folder(options.output or Path("sgdsim-out") / preset.name, studies.COMPARISON_FILES)
     if not 0 <= options.seed < 2**63:
         raise ValueError(f"seed must be a whole number, 0 ≤ seed < 2⁶³, got {options.seed}")
-    problem, start = preset.build()
-    sgd = SGD(
-        problem,
-        learning_rate=chosen("learning_rate"),
-        batch_size=chosen("batch_size"),
-        momentum=options.momentum,
-        sampling=chosen("sampling"),
-    )
+    sgd, start = _process(options, preset)
+    given = vars(options)
     # With another number of steps the preset's saved times would be too many or too few: a tenth of the run then.
     save_every = given.get("save_every", None if "steps" in given else preset.save_every)
     result = studies.compare(
         sgd,
         start,
-        steps=chosen("steps"),
+        steps=_chosen(options, preset, "steps"),
         save_every=save_every,
-        particles=chosen("particles"),
-        cells=chosen("cells"),
+        particles=_chosen(options, preset, "particles"),
+        cells=_chosen(options, preset, "cells"),
         substeps=options.substeps,
         dtype=options.dtype,
         key=jax.random.key(options.seed),
         progress=not options.quiet,
         name=preset.name,
     )
+    _report(result, folder)
+
+
+def _potential(options: argparse.Namespace) -> None:
+    _float64()
+    from sgdsim import studies
+
+    preset = studies.preset(options.preset)
+    folder = studies.check_folder(
+        options.output or Path("sgdsim-out") / f"{preset.name}-potential", studies.POTENTIAL_FILES
+    )
+    sgd, _ = _process(options, preset)
+    # A preset's own cells are for the box of a run, and this one is another.
+    cells = vars(options).get("cells")
+    _report(studies.potential(sgd, cells=cells, name=preset.name, progress=not options.quiet), folder)
+
+
+def _report(result: Any, folder: Path) -> None:
     print(result)
     print("\n" + "\n".join(f"wrote {path}" for path in result.save(folder)))
 
@@ -112,6 +158,9 @@ def _list() -> None:
             f"{preset.name:20} {preset.summary}; lr {preset.learning_rate:g}, B {preset.batch_size}, "
             f"{preset.particles:,} particles × {preset.steps:,} steps"
         )
+    print("\nstudies: sgdsim study NAME [PRESET]")
+    for name, meaning in STUDIES.items():
+        print(f"{name:20} {meaning}")
 
 
 def _fail(message: str) -> NoReturn:
@@ -126,12 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if options.command == "list":
             _list()
-        else:
+        elif options.command == "compare":
             _compare(options)
+        else:
+            {"potential": _potential}[options.study](options)
     except (ValueError, TypeError, ImportError, OSError) as error:
         _fail(str(error))
     except MemoryError:
-        _fail("particles must be fewer: there is not enough memory for the clouds")
+        _fail("particles or cells must be fewer: there is not enough memory for them")
     except KeyboardInterrupt:
         sys.stderr.write("sgdsim: stopped; nothing was written\n")
         sys.exit(130)

@@ -28,10 +28,19 @@ def test_compare_prints_a_table_and_writes_files(tmp_path):
     assert f"wrote {Path('sgdsim-out') / 'double-well' / 'compare.png'}" in done.stdout
 
 
-def test_list_names_every_preset():
+def test_study_prints_a_table_and_writes_files(tmp_path):
+    done = sgdsim("study", "potential", "double-well", "--cells", 64, "--lr", 0.1, "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "double-well: d = 1; lr = 0.1, B = 1" in done.stdout and "minimum of Φ" in done.stdout
+    assert "cells=64" in done.stdout and done.stderr == ""
+    folder = tmp_path / "sgdsim-out" / "double-well-potential"
+    assert sorted(p.name for p in folder.iterdir()) == ["potential.json", "potential.npz", "potential.png"]
+
+
+def test_list_names_every_preset_and_study():
     done = sgdsim("list")
     assert done.returncode == 0
-    for name in ("breast-cancer", "double-well", "two-weight-network", "digits-mlp"):
+    for name in ("breast-cancer", "double-well", "two-weight-network", "digits-mlp", "sgdsim study NAME", "potential"):
         assert name in done.stdout
 
 
@@ -61,6 +70,13 @@ def test_list_names_every_preset():
         ),
         (["compare", "double-well", "--seed", "-1"], "seed must be a whole number, 0 ≤ seed < 2⁶³, got -1"),
         ([], "the following arguments are required: COMMAND"),
+        (["study"], "the following arguments are required: NAME"),
+        (["study", "potentials"], "argument NAME: invalid choice: 'potentials'"),
+        (["study", "potential", "digits-mlp"], "sgd must have at most 2 dimensions for an effective potential"),
+        (["study", "potential", "double-well", "--cells", "63"], "cells must have even numbers of at least 8 cells"),
+        (["study", "potential", "double-well", "--momentum", "1"], "momentum must be at least 0 and below 1, got 1.0"),
+        (["study", "potential", "double-well", "--particles", "5"], "unrecognized arguments: --particles 5"),
+        (["study", "potential", "double-well", "-o", "file"], "output must be a folder that can be written, got file"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(arguments, message, tmp_path):

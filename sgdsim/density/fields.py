@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +49,12 @@ def diffusion_at(diffusion: TensorField, points: Float[np.ndarray, "n d"]) -> Fl
     """
     dim = points.shape[1]
     values = _evaluate(diffusion, points, (dim, dim), "diffusion")
+    if len(values) > 1 and np.all(values == values[0]):  # a constant is checked once
+        return np.broadcast_to(_checked_tensor(values[:1], points[:1]), values.shape)
+    return _checked_tensor(values, points)
+
+
+def _checked_tensor(values: Float[np.ndarray, "n d d"], points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d d"]:
     _require_finite(values, points, "diffusion")
     rounding = _rounding()
     transposed = np.swapaxes(values, 1, 2)
@@ -81,13 +88,15 @@ def divergence_at(diffusion: TensorField, points: Float[np.ndarray, "n d"]) -> F
     Raises:
         ValueError: if it is not finite somewhere (the point is named).
     """
-
-    def divergence(x: Array) -> Array:
-        return jnp.einsum("ijj->i", jax.jacfwd(lambda y: _as_float(diffusion(y)))(x))
-
-    values = _evaluate(divergence, points, (points.shape[1],), "diffusion's divergence")
+    values = _evaluate(
+        jax.tree_util.Partial(_divergence, diffusion), points, (points.shape[1],), "diffusion's divergence"
+    )
     _require_finite(values, points, "diffusion's divergence")
     return values
+
+
+def _divergence(diffusion: TensorField, x: Array) -> Array:
+    return jnp.einsum("ijj->i", jax.jacfwd(lambda y: _as_float(diffusion(y)))(x))
 
 
 def require_gibbs(
@@ -99,7 +108,7 @@ def require_gibbs(
         ValueError: if it fails by more than the square root of rounding, relative to the largest drift seen.
     """
     some = points[np.unique(np.linspace(0, len(points) - 1, 257).astype(int))]  # a declaration is wrong all over
-    gradient = drift_at(jax.grad(lambda x: _as_float(potential(x))), some)
+    gradient = drift_at(jax.tree_util.Partial(_gradient, potential), some)
     gibbs = -np.einsum("nij,nj->ni", diffusion_at(diffusion, some), gradient)
     force = drift_at(drift, some) - divergence_at(diffusion, some)
     miss = np.max(np.abs(force - gibbs), axis=1)
@@ -109,6 +118,10 @@ def require_gibbs(
             "potential must satisfy drift = −A∇ψ + ∇·A, otherwise exp(−ψ) is not the steady state; at x = "
             f"{some[at].tolist()} drift − ∇·A = {force[at].tolist()} but −A∇ψ = {gibbs[at].tolist()}"
         )
+
+
+def _gradient(potential: ScalarField, x: Array) -> Array:
+    return jax.grad(lambda y: _as_float(potential(y)))(x)
 
 
 def require_periodic(grid: Grid, drift: VectorField, diffusion: TensorField) -> None:
@@ -136,13 +149,23 @@ def require_periodic(grid: Grid, drift: VectorField, diffusion: TensorField) -> 
 def _evaluate(
     function: Callable[[Array], Array], points: Float[np.ndarray, "n d"], shape: tuple[int, ...], name: str
 ) -> Float[np.ndarray, "n *shape"]:
-    """`function` on every point in jax's default float, in batches, as float64 on the host."""
-    inputs = jnp.asarray(points, dtype=float)
-    returned = jax.eval_shape(lambda x: _as_float(function(x)), jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
-    if returned.shape != shape:
-        raise ValueError(f"{name} must map x of shape {inputs.shape[1:]} to shape {shape}, got {returned.shape}")
-    values = jax.jit(lambda xs: jax.lax.map(lambda x: _as_float(function(x)), xs, batch_size=_BATCH))(inputs)
-    return np.asarray(values, dtype=np.float64)
+    """`function` on every point in jax's default float, as float64 on the host.
+
+    Always in batches of one size, so that a field is compiled once for all grids, lattices and temperatures.
+    """
+    count, dim = points.shape
+    inputs = np.pad(points, ((0, -count % _BATCH), (0, 0)), mode="edge").astype(jnp.asarray(0.0).dtype)
+    values = []
+    for batch in inputs.reshape(-1, _BATCH, dim):
+        values.append(_on_batch(function, jnp.asarray(batch)))
+        if values[-1].shape[1:] != shape:
+            raise ValueError(f"{name} must map x of shape {(dim,)} to shape {shape}, got {values[-1].shape[1:]}")
+    return np.concatenate([np.asarray(v, dtype=np.float64) for v in values])[:count]
+
+
+@eqx.filter_jit
+def _on_batch(function: Callable[[Array], Array], points: Float[Array, "n d"]) -> Array:
+    return jax.vmap(lambda x: _as_float(function(x)))(points)
 
 
 def _as_float(value: object) -> Array:

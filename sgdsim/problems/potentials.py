@@ -110,6 +110,52 @@ class Saddle(eqx.Module):
         return square * square / 4 - self.escape_rate * square / 2 + jnp.sum(x[1:] * x[1:]) / 2
 
 
+class CirculatingDoubleWell(eqx.Module):
+    """Φ(x) = (x₁² − 1)²/4 + x₂²/2 with a drift that circulates as well as descends:
+
+        dX = (j − ∇Φ) dt + √2 dW,    j = λ e^{Φ − |x|⁴/4} (−x₂, x₁).
+
+    As ∇·(j e^{−Φ}) = 0, the steady state is e^{−Φ}/Z for every λ, though the drift vanishes elsewhere than ∇Φ: at
+    λ = ½ off the origin at ±(0.902, 0.389) instead of (±1, 0), and beyond λ = e^{−1/4} at the origin alone. There the
+    drift's linear part turns without growth or decay; the quartic terms make it a weak focus, not a limit cycle. The
+    identity holds at T = 1, D = I; there is no loss of which this is SGD.
+
+    Called, it is Φ. Give `drift` and `diffusion` to `FokkerPlanck` or `Langevin`.
+
+    Source: Chaudhari and Soatto 2018, example 19.
+
+    Args:
+        strength: λ, how fast it turns; negative turns clockwise.
+    """
+
+    strength: Float[Array, ""]
+
+    def __init__(self, strength: float = 0.5):
+        if not math.isfinite(strength):
+            raise ValueError(f"strength must be finite, got {strength}")
+        self.strength = jnp.asarray(strength, dtype=float)
+
+    @property
+    def dim(self) -> int:
+        return 2
+
+    def __call__(self, x: Float[Array, " 2"]) -> Float[Array, ""]:
+        return (x[0] * x[0] - 1) ** 2 / 4 + x[1] * x[1] / 2
+
+    def circulating(self, x: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        """j(x), in x/time."""
+        square = jnp.sum(x * x)
+        return self.strength * jnp.exp(self(x) - square * square / 4) * jnp.stack([-x[1], x[0]])
+
+    def drift(self, x: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        """b = j − ∇Φ, in x/time."""
+        return self.circulating(x) - jnp.stack([x[0] * (x[0] * x[0] - 1), x[1]])
+
+    def diffusion(self, x: Float[Array, " 2"]) -> Float[Array, "2 2"]:
+        """A = I, in x²/time."""
+        return jnp.eye(2, dtype=x.dtype)
+
+
 class Rosenbrock(eqx.Module):
     """f(x) = Σ_{i<d} [b (x_{i+1} − xᵢ²)² + (1 − xᵢ)²]: a curved valley with its minimum at (1, …, 1).
 
