@@ -126,7 +126,7 @@ def test_auto_says_what_it_took() -> None:
     assert run(well((96, 96)), [2.0], "auto", START).method == "chebyshev"
     assert run(rotated_ou(64), [2.0], "auto", START).method == "uniformization"
     with enable_x64(False):
-        assert run(well((512,)), [5.0], "auto").method == "tr-bdf2"
+        assert run(well((512,)), [10.0], "auto").method == "tr-bdf2"
     with pytest.raises(ValueError, match="method must be one of auto, uniformization, chebyshev, talbot, tr-bdf2"):
         run(well((64,)), [1.0], "euler")
 
@@ -172,7 +172,7 @@ def test_a_start_far_above_the_steady_state() -> None:
     for method in ("auto", "chebyshev", "tr-bdf2"):
         answer = run(fp, times, method, far)
         assert gap_between(answer, exact) <= 1e-10 and answer.smallest >= -1e-15
-    assert run(fp, times, "auto", far).method == "talbot and uniformization"
+    assert "uniformization" in run(fp, times, "auto", far).method
 
 
 def test_talbot_weights() -> None:
@@ -227,8 +227,8 @@ def test_schedule_is_one_phase_after_another() -> None:
     expected = np.stack([p0, *first, second[0], third[0]])
     assert np.abs(answer.masses - expected).sum() <= 1e-11
     assert answer.mass_defect <= 1e-12 and np.all(answer.grid_error[1:] > 0)
-    same = propagate_schedule([(hot, 0.5), (hot, 0.5)], p0, [1.0])
-    assert np.abs(same.masses[0] - hot.propagate(p0, [1.0]).masses[0]).sum() <= 1e-11
+    tenths = propagate_schedule([(hot, 0.1)] * 10, p0, [0.1, 0.55, 1.0])  # ten times .1 is not 1
+    assert np.abs(tenths.masses - hot.propagate(p0, [0.1, 0.55, 1.0]).masses).sum() <= 1e-11
 
 
 def test_schedule_of_a_decaying_temperature_is_second_order() -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sgdsim.density import FokkerPlanck, Grid
+from sgdsim.density.drift_zeros import drift_zeros
 from sgdsim.density.gaussian import wrapped_gaussian_masses
 from sgdsim.ensemble import Gaussian
 
@@ -123,3 +124,20 @@ def test_fields_must_close() -> None:
     fp = FokkerPlanck(lambda x: 0 * x, lambda x: jnp.eye(2), Grid([0.0] * 2, [1.0] * 2, [6, 6], periodic=True))
     with pytest.raises(ValueError, match="neither periodic"):
         fp.circulation(np.full((6, 6), 1 / 36))
+
+
+def test_a_potential_must_close_too() -> None:
+    """A constant force round a ring is periodic, and its potential is not."""
+    with pytest.raises(ValueError, match="potential must be periodic along axis 0"):
+        FokkerPlanck(
+            lambda x: jnp.ones(1), lambda x: jnp.eye(1), Grid([0.0], [LENGTH], [64], periodic=True), lambda x: -x[0]
+        )
+
+
+def test_interpolation_and_zeros_across_the_seam() -> None:
+    fp = FokkerPlanck(lambda x: jnp.sin(x - 0.01), lambda x: jnp.eye(1), Grid([0.0], [LENGTH], [64], periodic=True))
+    assert fp.interpolate(np.sin(fp.grid.axis_centres(0)), [0.0]) == pytest.approx(0, abs=1e-12)
+    zeros = drift_zeros(fp.grid, fp.drift)
+    np.testing.assert_allclose([zero.position[0] for zero in zeros], [0.01, 0.01 + np.pi], atol=1e-9)
+    assert not zeros[0].is_stable and zeros[1].is_stable
+    np.testing.assert_allclose(fp.grid.separation(np.array([[LENGTH - 0.1], [0.3]]), np.array([0.1])), [[-0.2], [0.2]])

@@ -12,7 +12,7 @@ from sgdsim.density.generator import Generator
 from sgdsim.density.grid import Grid
 from sgdsim.density.passage import passage_times
 from sgdsim.density.spectrum import SlowModes, slow_modes
-from sgdsim.density.stationary import gibbs_log_masses, stationary_log_masses
+from sgdsim.density.stationary import stationary_log_masses
 
 
 def wells(x: jax.Array) -> jax.Array:
@@ -261,7 +261,7 @@ def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"log_masses must have the grid's shape \(12,\), got \(11,\)"):
         slow_modes(fp.generator, logs[1:])
     with pytest.raises(ValueError, match="log_masses must be those of the generator's steady state"):
-        slow_modes(fp.generator, gibbs_log_masses(np.zeros(12)))
+        slow_modes(fp.generator, np.full(12, -np.log(12)))
     for wrong in (np.nan, -np.inf):
         with pytest.raises(ValueError, match=f"log_masses must be finite in the main body, got {wrong}"):
             slow_modes(fp.generator, np.full(12, wrong))

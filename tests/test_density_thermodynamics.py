@@ -144,3 +144,29 @@ def test_free_energy_of_a_gaussian() -> None:
     )
     assert free.value == pytest.approx(free.energy - temperature * free.entropy)
     assert free.value == pytest.approx(temperature * kl_to_steady(fp, masses), rel=1e-10)
+
+
+def test_masses_that_a_method_left_are_taken_back() -> None:
+    """Talbot and Chebyshev leave cells of −1e-29: no measure may answer NaN to that."""
+    fp = FokkerPlanck(lambda x: -4 * x * (x**2 - 1), lambda x: 5e-4 * jnp.eye(1), Grid([-2.0], [2.0], [512]))
+    masses = fp.propagate(fp.density_of(Gaussian([-1.0], [[1e-3]])), [0.5], grid_error=False).masses[-1]
+    assert np.isfinite(fp.free_energy(masses, 5e-4).value) and np.isfinite(fp.dissipation(masses))
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        fp.free_energy(masses, -1.0)
+
+
+def test_cells_that_are_cut_off_do_not_spoil_the_rest() -> None:
+    """Edges (1, 1), (1, 2), (2, 3) leave corners of the box alone: what lies there stays, and makes no entropy."""
+    axes = np.array([[np.cos(0.54), -np.sin(0.54)], [np.sin(0.54), np.cos(0.54)]])
+    tensor, grid = axes @ np.diag([1.0, 3e-3]) @ axes.T, Grid([-4.0] * 2, [4.0] * 2, [12, 12])
+    fp = FokkerPlanck(lambda x: -x, lambda x: tensor, grid)
+    made = fp.entropy_production(fp.density_of(Gaussian([0.0, 0.0], 0.5)))
+    assert np.all(np.isfinite([made.total, made.excess])) and made.total > 0
+    flat = FokkerPlanck(lambda x: 0 * x, lambda x: tensor, grid, lambda x: 0.0 * x[0])
+    alone = np.isneginf(flat.log_stationary())
+    assert 0 < alone.sum() < 20 and np.sum(flat.stationary()) == pytest.approx(1)
+    p0 = np.zeros(grid.cells)
+    p0[alone] = 0.5 / alone.sum()
+    p0[6, 6] = 0.5
+    late = flat.propagate(p0, [1e6], grid_error=False)
+    assert late.masses[0][alone].sum() == pytest.approx(0.5, abs=1e-6)

@@ -64,6 +64,19 @@ def _potential_on_tree(
     return height
 
 
+def log_ratios(
+    logs: Float[np.ndarray, " n"],
+    i: np.ndarray,
+    j: np.ndarray,
+    forward: Float[np.ndarray, " m"],
+    backward: Float[np.ndarray, " m"],
+) -> Float[np.ndarray, " m"]:
+    """log π_j − log π_i along edges; as if in balance where neither end has any π, cut off from the main body."""
+    with np.errstate(invalid="ignore"):
+        climb = logs[j] - logs[i]
+    return np.where(np.isfinite(climb), climb, np.log(forward) - np.log(backward))
+
+
 def reversible_part(generator: Generator, log_masses: Float[np.ndarray, "*cells"]) -> Generator:
     """The generator ½(L + L*) with L* the time reversal of L: the same steady state π, in detailed balance.
 
@@ -76,10 +89,8 @@ def reversible_part(generator: Generator, log_masses: Float[np.ndarray, "*cells"
     ):
         fwd, back = (np.asarray(r, dtype=np.float64).reshape(-1).copy() for r in (rates_forward, rates_backward))
         here = np.nonzero(fwd[: len(fwd) - shift] > 0)[0]
-        with np.errstate(invalid="ignore"):  # cells cut off from the main body have no mass
-            climb = np.nan_to_num(logs[here + shift] - logs[here])
-        climb = np.clip(climb, -700, 700)  # e^700 is a number still
         f, b = fwd[here], back[here]
+        climb = np.clip(log_ratios(logs, here, here + shift, f, b), -700, 700)  # e^700 is a number still
         fwd[here], back[here] = (f + b * np.exp(climb)) / 2, (b + f * np.exp(-climb)) / 2
         forward.append(fwd.reshape(generator.cells))
         backward.append(back.reshape(generator.cells))

@@ -59,6 +59,8 @@ def circulation(
     """
     if grid.dim != 2 or any(grid.periodic):
         raise ValueError(f"grid must have two axes, neither periodic, for a circulation, got {grid!r}")
+    if centre.shape != (2,):
+        raise ValueError(f"centre must be two numbers, got {centre.tolist()}")
     flows, steps = edge_flows(generator, masses), displacements(grid, generator)
     arm = grid.centres.reshape(-1, 2) - centre
     swept = [float(np.sum(flow * (arm[:, 0] * s[1] - arm[:, 1] * s[0]))) for flow, s in zip(flows, steps, strict=True)]

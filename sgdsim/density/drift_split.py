@@ -1,5 +1,6 @@
 """The drift split in two: what descends the effective potential, and what circulates."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,12 +42,16 @@ class DriftSplit:
     @property
     def circulating_share(self) -> float:
         """rms |j| / rms |b|: 0 in detailed balance."""
-        return self.rms(self.circulating) / self.rms(self.drift)
+        return self._share(self.circulating)
 
     @property
     def induced_share(self) -> float:
         """rms |T∇·D| / rms |b|: 0 where the noise is the same everywhere."""
-        return self.rms(self.induced) / self.rms(self.drift)
+        return self._share(self.induced)
+
+    def _share(self, field: Float[np.ndarray, "*cells d"]) -> float:
+        whole = self.rms(self.drift)
+        return self.rms(field) / whole if whole > 0 else math.nan
 
 
 def split_drift(fp: FokkerPlanck, temperature: float) -> DriftSplit:
@@ -64,12 +69,12 @@ def split_drift(fp: FokkerPlanck, temperature: float) -> DriftSplit:
     current = fp.current(masses)
     density = (masses / fp.grid.cell_volume)[..., None]
     held = density > np.finfo(float).tiny / np.finfo(float).eps
-    traces = np.trace(diffusion_at(fp.diffusion, points), axis1=1, axis2=2).reshape(fp.grid.cells)
+    traces = np.trace(diffusion_at(fp.tensor, points), axis1=1, axis2=2).reshape(fp.grid.cells)
     return DriftSplit(
         masses=masses,
         potential=temperature * (np.max(logs) - logs),
         drift=drift_at(fp.drift, points).reshape(current.shape),
         circulating=np.divide(current, density, out=np.zeros_like(current), where=held),
-        induced=divergence_at(fp.diffusion, points).reshape(current.shape),
+        induced=divergence_at(fp.tensor, points).reshape(current.shape),
         mean_noise=float(np.sum(masses * traces)) / fp.grid.dim,
     )

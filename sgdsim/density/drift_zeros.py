@@ -61,15 +61,19 @@ def drift_zeros(grid: Grid, drift: VectorField) -> tuple[DriftZero, ...]:
     values = drift_at(drift, grid.centres.reshape(-1, grid.dim)).reshape(*grid.cells, grid.dim)
     field = jax.jit(lambda x: jnp.asarray(drift(x), dtype=float))
     slopes = jax.jit(jax.jacfwd(lambda x: jnp.asarray(drift(x), dtype=float)))
-    tolerance = _RESIDUAL * float(np.max(np.linalg.norm(values, axis=-1)))
+    largest = float(np.max(np.linalg.norm(values, axis=-1)))
+    if largest == 0:  # no drift: every point is at rest
+        return ()
+    tolerance = max(_RESIDUAL, 16 * float(jnp.finfo(jnp.asarray(0.0).dtype).eps)) * largest
     found: list[DriftZero] = []
     for start in _crossings(grid, values):
         end = scipy.optimize.root(lambda x: np.asarray(field(x)), start, jac=lambda x: np.asarray(slopes(x)), tol=1e-12)
-        inside = np.all((end.x >= grid.lower) & (end.x <= grid.upper))
-        is_new = all(np.max(np.abs(end.x - other.position) / grid.widths) > _SAME for other in found)
-        if inside and is_new and np.linalg.norm(np.asarray(field(end.x))) <= tolerance:
-            rates = np.linalg.eigvals(np.asarray(slopes(end.x), dtype=np.float64)).astype(np.complex128)
-            found.append(DriftZero(np.asarray(end.x, dtype=np.float64), rates[np.argsort(rates.real)]))
+        point = grid.wrap(np.asarray(end.x, dtype=np.float64))
+        inside = np.all((point >= grid.lower) & (point <= grid.upper))
+        is_new = all(np.max(np.abs(grid.separation(point, other.position)) / grid.widths) > _SAME for other in found)
+        if inside and is_new and np.linalg.norm(np.asarray(field(point))) <= tolerance:
+            rates = np.linalg.eigvals(np.asarray(slopes(point), dtype=np.float64)).astype(np.complex128)
+            found.append(DriftZero(point, rates[np.argsort(rates.real)]))
     return tuple(sorted(found, key=lambda zero: tuple(zero.position)))
 
 

@@ -124,18 +124,23 @@ def _gradient(potential: ScalarField, x: Array) -> Array:
     return jax.grad(lambda y: _as_float(potential(y)))(x)
 
 
-def require_periodic(grid: Grid, drift: VectorField, diffusion: TensorField) -> None:
-    """Check on a few points that drift and diffusion are the same at both ends of each periodic axis.
+def require_periodic(
+    grid: Grid, drift: VectorField, diffusion: TensorField, potential: ScalarField | None = None
+) -> None:
+    """Check on a few points that all fields are the same at both ends of each periodic axis.
 
     Raises:
         ValueError: if one differs by more than the square root of rounding, relative to its size there.
     """
+    fields: list[tuple[str, Callable, Callable]] = [("drift", drift_at, drift), ("diffusion", diffusion_at, diffusion)]
+    if potential is not None:  # a ring may be pushed round by a constant force, which has no potential on it
+        fields.append(("potential", potential_at, potential))
     for axis in np.nonzero(np.asarray(grid.periodic))[0]:
         low = grid.centres.reshape(-1, grid.dim)[:: max(1, grid.num_cells // 64)].copy()
         low[:, axis] = grid.lower[axis]
         high = low.copy()
         high[:, axis] = grid.upper[axis]
-        for name, field_at, field in (("drift", drift_at, drift), ("diffusion", diffusion_at, diffusion)):
+        for name, field_at, field in fields:
             ends = [field_at(field, points).reshape(len(low), -1) for points in (low, high)]
             gap, size = np.max(np.abs(ends[0] - ends[1]), axis=1), np.max(np.abs(ends))
             if np.max(gap) > 10 * np.sqrt(_rounding()) * size:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import RegularGridInterpolator
@@ -16,7 +17,7 @@ from sgdsim.density.fields import ScalarField, TensorField, VectorField, potenti
 from sgdsim.density.gaussian import wrapped_gaussian_masses
 from sgdsim.density.generator import MEMORY_LIMIT, Generator
 from sgdsim.density.grid import Grid, Numbers, merge_cells
-from sgdsim.density.grid_estimate import GridEstimate
+from sgdsim.density.grid_estimate import GridEstimate, grid_errors
 from sgdsim.density.passage import passage_times
 from sgdsim.density.propagate import Propagation, propagate, warn_of_cut_off
 from sgdsim.density.spectrum import SlowModes, slow_modes
@@ -33,8 +34,9 @@ from sgdsim.processes.sgd import SGD
 
 Target = Callable[[np.ndarray], np.ndarray] | np.ndarray
 
-_NEGATIVE = 1e-15  # what a method that is not strictly positive may leave in a cell, in what it is handed back
-_LEAK = 1e-6  # mass of a start that may lie outside the box, and by which a start may miss one
+# What a method may have left in masses that are handed back, by the bytes of a float: in a cell, and in their sum.
+_NEGATIVE, _DEFECT = {8: 1e-15, 4: 1e-8}, {8: 1e-6, 4: 1e-5}
+_LEAK = 1e-6  # mass of a start that may lie outside the box
 
 
 class FokkerPlanck:
@@ -75,15 +77,14 @@ class FokkerPlanck:
             raise ValueError("regularisation must be 0 beside a potential: e^{−ψ} belongs to A, not to A + εI")
         self.drift, self.diffusion, self.grid, self.potential = drift, diffusion, grid, potential
         self.regularisation, self.memory_limit = float(regularisation), memory_limit
-        self.generator = Generator.of(grid, drift, self._tensor(), potential, memory_limit)
+        self.generator = Generator.of(grid, drift, self.tensor, potential, memory_limit)
         self._log_stationary: Float[np.ndarray, "*cells"] | None = None
         self._coarser: FokkerPlanck | None = None
 
-    def _tensor(self) -> TensorField:
-        if not self.regularisation:
-            return self.diffusion
-        heat = self.regularisation * np.eye(self.grid.dim)
-        return lambda x: self.diffusion(x) + heat
+    def tensor(self, x: Array) -> Array:
+        """A(x) as it is solved for, (d, d): with the εI of the regularisation, if there is one."""
+        tensor = jnp.asarray(self.diffusion(x), dtype=float)
+        return tensor + self.regularisation * jnp.eye(self.grid.dim) if self.regularisation else tensor
 
     @classmethod
     def limit_of(
@@ -163,23 +164,19 @@ class FokkerPlanck:
         """
         masses, when = self.checked_masses("p0", p0), checked_times(times)
         answer = propagate(self, masses, when, method, progress)
-        wall = np.asarray(answer.masses[:, self.grid.boundary].sum(axis=1, dtype=np.float64))
-        error = self._grid_error(masses, answer, method) if grid_error else answer.grid_error
+        wall = self.grid.boundary_mass(answer.masses)
+        error = self._grid_error(masses, answer) if grid_error else answer.grid_error
         answer = dataclasses.replace(answer, boundary_mass=wall, grid_error=error, regularisation=self.regularisation)
         warn_of_cut_off(answer)
         return answer
 
-    def _grid_error(
-        self, masses: Float[np.ndarray, "*cells"], answer: Propagation, method: str
-    ) -> Float[np.ndarray, " T"]:
+    def _grid_error(self, masses: Float[np.ndarray, "*cells"], answer: Propagation) -> Float[np.ndarray, " T"]:
         """Σ|Δmass| against the coarser grid over k² − 1, at each time."""
         coarse = self.coarser()
         if coarse is None:
             return answer.grid_error
-        k = self.grid.cells[0] // coarse.grid.cells[0]
-        rough = propagate(coarse, merge_cells(masses, k), answer.times, method)
-        gaps = [np.abs(merge_cells(p, k) - q).sum() for p, q in zip(answer.masses, rough.masses, strict=True)]
-        return np.asarray(gaps, dtype=np.float64) / (k**2 - 1)
+        rough = propagate(coarse, merge_cells(masses, self.grid.ratio_to(coarse.grid)), answer.times)
+        return grid_errors(answer.masses, rough.masses)
 
     def stationary(self) -> Float[np.ndarray, "*cells"]:
         """The steady state's cell masses, (*cells,); far tails underflow to 0 at small temperature."""
@@ -199,7 +196,7 @@ class FokkerPlanck:
                 self._log_stationary = stationary_log_masses(self.generator)
             else:
                 values = potential_at(self.potential, self.grid.centres.reshape(-1, self.grid.dim))
-                self._log_stationary = gibbs_log_masses(values.reshape(self.grid.cells))
+                self._log_stationary = gibbs_log_masses(values.reshape(self.grid.cells), self.generator)
         return self._log_stationary.copy()
 
     def stationary_error(self) -> float:
@@ -207,8 +204,7 @@ class FokkerPlanck:
         coarse = self.coarser()
         if coarse is None:
             return math.nan
-        k = self.grid.cells[0] // coarse.grid.cells[0]
-        return float(np.abs(merge_cells(self.stationary(), k) - coarse.stationary()).sum()) / (k**2 - 1)
+        return float(grid_errors(self.stationary()[None], coarse.stationary()[None])[0])
 
     def slow_modes(self, count: int = 1) -> SlowModes:
         """The `count` slowest decaying modes: their rates, densities and observables.
@@ -247,9 +243,18 @@ class FokkerPlanck:
         Raises:
             ValueError: as `passage_times`, or if the start is not in the box.
         """
-        if hasattr(start, "covariance"):
-            return self._estimate(lambda fp: float(np.sum(fp.density_of(start) * fp.passage_times(target))))
-        return self._estimate(lambda fp: fp.interpolate(fp.passage_times(target), start))
+        if not callable(target):
+            raise ValueError(
+                "target must be a function of points, so that a coarser grid can be asked too, got an array"
+            )
+        if not hasattr(start, "covariance"):
+            return self._estimate(lambda fp: fp.interpolate(fp.passage_times(target), start))
+
+        def average(fp: FokkerPlanck) -> float:
+            masses, times = fp.density_of(start), fp.passage_times(target)
+            return float(np.sum(masses[masses > 0] * times[masses > 0]))
+
+        return self._estimate(average)
 
     def interpolate(self, values: Float[np.ndarray, "*cells"], point: Numbers) -> float:
         """Multilinear interpolation between the cells' centres of a function given on them.
@@ -260,9 +265,18 @@ class FokkerPlanck:
         x = np.asarray(point, dtype=np.float64)
         if x.shape != (self.grid.dim,) or not np.all((x >= self.grid.lower) & (x <= self.grid.upper)):
             raise ValueError(f"point must be {self.grid.dim} numbers in the box of {self.grid}, got {x.tolist()}")
-        axes = [self.grid.axis_centres(axis) for axis in range(self.grid.dim)]
-        inner = np.clip(x, [a[0] for a in axes], [a[-1] for a in axes])
-        return float(RegularGridInterpolator(axes, np.asarray(values, dtype=np.float64))(inner)[0])
+        given = np.asarray(values, dtype=np.float64)
+        if given.shape != self.grid.cells:
+            raise ValueError(f"values must have the grid's shape {self.grid.cells}, got {given.shape}")
+        # One more layer outside each wall: the value at the wall's own cells, or what comes round along a ring.
+        for axis, closed in enumerate(self.grid.periodic):
+            width = [(1, 1) if a == axis else (0, 0) for a in range(self.grid.dim)]
+            given = np.pad(given, width, mode="wrap" if closed else "edge")
+        axes = [
+            np.concatenate([[c[0] - h], c, [c[-1] + h]])
+            for c, h in ((self.grid.axis_centres(axis), self.grid.widths[axis]) for axis in range(self.grid.dim))
+        ]
+        return float(RegularGridInterpolator(axes, given)(x)[0])
 
     def current(self, masses: Float[Array | np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells d"]:
         """The probability current J = bρ − ∇·(Aρ) at the cells' centres, (*cells, d), in 1/(time · x^{d−1})."""
@@ -303,9 +317,12 @@ class FokkerPlanck:
 
     def coarser(self) -> "FokkerPlanck | None":
         """The same equation on the finest grid that the cells can be merged to, made once; None if there is none."""
-        if self._coarser is None:
-            factor = self.grid.coarsening_factor
-            self._coarser = None if factor is None else self.coarsen(factor)
+        factor = self.grid.coarsening_factor
+        if self._coarser is None and factor is not None:
+            try:
+                self._coarser = self.coarsen(factor)
+            except ValueError:  # too few cells for this tensor's edges, or a field that fails at the new centres
+                return None
         return self._coarser
 
     def _estimate(self, measure: Callable[["FokkerPlanck"], float]) -> GridEstimate:
@@ -313,19 +330,23 @@ class FokkerPlanck:
         value, coarse = measure(self), self.coarser()
         if coarse is None:
             return GridEstimate(value)
-        k = self.grid.cells[0] // coarse.grid.cells[0]
-        return GridEstimate(value, abs(value - measure(coarse)) / (k**2 - 1))
+        try:
+            rough = measure(coarse)
+        except (ValueError, ArithmeticError):  # what these cells can still tell, coarser ones need not
+            return GridEstimate(value)
+        return GridEstimate(value, abs(value - rough) / (self.grid.ratio_to(coarse.grid) ** 2 - 1))
 
     def boundary_mass(self, masses: Float[Array | np.ndarray, "*cells"]) -> float:
         """The mass in the cells at the walls: what the walls of the box may have touched."""
-        return float(np.sum(np.asarray(masses, dtype=np.float64)[self.grid.boundary]))
+        return float(self.grid.boundary_mass(np.asarray(masses)))
 
     def checked_masses(self, name: str, given: Float[Array | np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
         """The masses in float64, or a ValueError that names the argument where they are no density on this grid."""
         masses = np.asarray(given, dtype=np.float64)
         if masses.shape != self.grid.cells:
             raise ValueError(f"{name} must have the grid's shape {self.grid.cells}, got {masses.shape}")
-        if not (np.all(masses >= -_NEGATIVE) and abs(np.sum(masses) - 1) <= _LEAK):
+        size = self.generator.rates_forward.dtype.itemsize
+        if not (np.all(masses >= -_NEGATIVE[size]) and abs(np.sum(masses) - 1) <= _DEFECT[size]):
             raise ValueError(
                 f"{name} must be non-negative cell masses (not densities) that sum to one, got smallest "
                 f"{np.min(masses):.3g} and sum {np.sum(masses):.9g}"

@@ -22,10 +22,7 @@ def gaussian_masses(
     Raises:
         ValueError: if the covariance is not symmetric positive definite.
     """
-    if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(covariance))):
-        raise ValueError(f"mean and covariance must be finite, got {mean.tolist()} and {covariance.tolist()}")
-    if not np.allclose(covariance, covariance.T) or np.min(np.linalg.eigvalsh(covariance)) <= 0:
-        raise ValueError(f"covariance must be symmetric positive definite, got {covariance.tolist()}")
+    _require_covariance(mean, covariance)
     edges = [grid.edges(axis) for axis in range(grid.dim)]
     if np.array_equal(covariance, np.diag(np.diag(covariance))):
         masses = np.ones(())
@@ -36,12 +33,20 @@ def gaussian_masses(
     return _correlated_masses(edges, mean, covariance)
 
 
+def _require_covariance(mean: Float[np.ndarray, " d"], covariance: Float[np.ndarray, "d d"]) -> None:
+    if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(covariance))):
+        raise ValueError(f"mean and covariance must be finite, got {mean.tolist()} and {covariance.tolist()}")
+    if not np.allclose(covariance, covariance.T) or np.min(np.linalg.eigvalsh(covariance)) <= 0:
+        raise ValueError(f"covariance must be symmetric positive definite, got {covariance.tolist()}")
+
+
 def wrapped_gaussian_masses(
     grid: Grid, mean: Float[np.ndarray, " d"], covariance: Float[np.ndarray, "d d"]
 ) -> Float[np.ndarray, "*cells"]:
     """`gaussian_masses` with what lies outside the box along a periodic axis wound around it, (*cells,)."""
     if not any(grid.periodic):
         return gaussian_masses(grid, mean, covariance)
+    _require_covariance(mean, covariance)
     length = grid.upper - grid.lower
     spread = _FAR * np.sqrt(np.abs(np.diag(covariance)))
     turns = np.where(grid.periodic, np.floor((mean - grid.lower) / length), 0)

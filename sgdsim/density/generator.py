@@ -83,10 +83,10 @@ class Generator(eqx.Module):
         require_memory(grid, memory_limit)
         points = grid.centres.reshape(-1, grid.dim)
         tensor = diffusion_at(diffusion, points)
-        require_periodic(grid, drift, diffusion)
         offsets, weights = selling(tensor / np.outer(grid.widths, grid.widths))
         _require_fit(offsets, grid)
         drops = edge_drops(grid, offsets, drift, diffusion, potential)
+        require_periodic(grid, drift, diffusion, potential)
         if potential is not None:
             require_gibbs(drift, diffusion, potential, points)
         factors = edge_factors(grid, drift, diffusion, potential)
@@ -115,23 +115,19 @@ class Generator(eqx.Module):
         return tuple(sum(c * s for c, s in zip(e, strides, strict=True)) for e in self.offsets)
 
     @property
-    def exit_rates(self) -> Float[Array, "*cells"]:
-        """The rate at which mass leaves each cell, −L_ii, (*cells,)."""
-        total = jnp.sum(self.rates_forward, axis=0).reshape(-1)
-        for backward, shift in zip(self.rates_backward, self.shifts, strict=True):
-            total = total + jnp.pad(backward.reshape(-1)[: total.size - shift], (shift, 0))
+    def exit_rates(self) -> Float[np.ndarray, "*cells"]:
+        """The rate at which mass leaves each cell, −L_ii, (*cells,), in 1/time."""
+        size = int(np.prod(self.cells))
+        forward, backward = (np.asarray(r).reshape(-1, size) for r in (self.rates_forward, self.rates_backward))
+        total = np.sum(forward, axis=0)
+        for back, shift in zip(backward, self.shifts, strict=True):
+            total[shift:] += back[:-shift]
         return total.reshape(self.cells)
 
     @property
     def max_exit_rate(self) -> float:
         """The largest exit rate q, in 1/time: −2q bounds the spectrum from below."""
-        forward, backward = (
-            np.asarray(r).reshape(len(self.offsets), -1) for r in (self.rates_forward, self.rates_backward)
-        )
-        total = np.sum(forward, axis=0)
-        for back, shift in zip(backward, self.shifts, strict=True):
-            total[shift:] += back[:-shift]
-        return float(np.max(total))
+        return float(np.max(self.exit_rates))
 
     def apply(self, masses: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
         """L p, (*cells,). Each edge's flux leaves one cell and enters the other, so that the sum is rounding."""

@@ -98,6 +98,10 @@ class Grid:
         mask[tuple(slice(None) if p else slice(1, -1) for p in self.periodic)] = False
         return mask
 
+    def boundary_mass(self, masses: Float[np.ndarray, "*batch_and_cells"]) -> Float[np.ndarray, "*batch"]:
+        """The mass in the cells at the walls, of any batch of cell masses (..., *cells)."""
+        return np.asarray(np.sum(masses[..., self.boundary], axis=-1, dtype=np.float64))
+
     def locate(self, particles: Float[Array | np.ndarray, "*batch d"]) -> Int[np.ndarray, "*batch"]:
         """The number of the cell that holds each particle; −1 outside the box or where x is not finite.
 
@@ -110,15 +114,27 @@ class Grid:
         x = np.asarray(particles, dtype=float)
         if x.ndim == 0 or x.shape[-1] != self.dim:
             raise ValueError(f"particles must have a last axis of length {self.dim}, got shape {x.shape}")
+        x = self.wrap(x)
         with np.errstate(invalid="ignore"):
-            wrapped = self.lower + (x - self.lower) % (self.upper - self.lower)
-            wrapped = np.where(wrapped >= self.upper, self.lower, wrapped)  # rounding
-            x = np.where(self.periodic, wrapped, x)
             inside = np.all((x >= self.lower) & (x < self.upper), axis=-1)  # NaN compares false
         safe = np.where(inside[..., None], x, self.lower)
         index = np.floor((safe - self.lower) / self.widths).astype(np.int64)
         index = np.minimum(index, np.asarray(self.cells) - 1)  # rounding at the upper edge
         return np.where(inside, np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), self.cells), -1)
+
+    def wrap(self, points: Float[np.ndarray, "*batch d"]) -> Float[np.ndarray, "*batch d"]:
+        """The points modulo the box along its periodic axes, (..., d)."""
+        with np.errstate(invalid="ignore"):
+            wrapped = self.lower + (points - self.lower) % (self.upper - self.lower)
+        wrapped = np.where(wrapped >= self.upper, self.lower, wrapped)  # rounding
+        return np.where(self.periodic, wrapped, points)
+
+    def separation(
+        self, points: Float[np.ndarray, "*batch d"], origin: Float[np.ndarray, " d"]
+    ) -> Float[np.ndarray, "*batch d"]:
+        """points − origin, along periodic axes the short way round, (..., d)."""
+        apart, length = points - origin, self.upper - self.lower
+        return np.where(self.periodic, apart - length * np.round(apart / length), apart)
 
     def coarsen(self, factor: int = 2) -> "Grid":
         """The same box with `factor` times fewer cells along each axis."""
@@ -126,11 +142,14 @@ class Grid:
             raise ValueError(f"factor must divide every number of cells and leave two, got {factor} for {self.cells}")
         return Grid(self.lower, self.upper, [n // factor for n in self.cells], self.periodic)
 
+    def ratio_to(self, coarser: "Grid") -> int:
+        """How many times as wide the cells of a coarsened grid are."""
+        return self.cells[0] // coarser.cells[0]
+
     @property
     def coarsening_factor(self) -> int | None:
-        """The smallest k > 1 by which every axis can be coarsened; None if there is none."""
-        common = math.gcd(*self.cells)
-        return next((k for k in range(2, common + 1) if common % k == 0 and min(self.cells) // k >= 2), None)
+        """The first of 2 to 5 by which every axis can be coarsened; None if none can: wider cells tell too little."""
+        return next((k for k in range(2, 6) if math.gcd(*self.cells) % k == 0 and min(self.cells) // k >= 2), None)
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -69,9 +69,8 @@ def _vertex(
         hessian[i, j] = (
             at(a) - 2 * at(0 * a) + at(-a) if i == j else (at(a + b) - at(a - b) - at(b - a) + at(-a - b)) / 4
         )
-    step = np.zeros(dim)
-    if np.all(np.isfinite(hessian)) and np.linalg.eigvalsh(hessian)[0] > 0:
-        step = np.clip(-np.linalg.solve(hessian, gradient), -1, 1)
-    value = at(0 * unit[0]) + gradient @ step + step @ hessian @ step / 2
-    centre = grid.lower + (np.asarray(cell) + 0.5) * grid.widths
-    return centre + step * grid.widths, float(value)
+    centre, lowest = grid.lower + (np.asarray(cell) + 0.5) * grid.widths, at(0 * unit[0])
+    if not np.all(np.isfinite(hessian)) or np.linalg.eigvalsh(hessian)[0] <= 0:
+        return centre, lowest
+    step = np.clip(-np.linalg.solve(hessian, gradient), -1, 1)
+    return grid.wrap(centre + step * grid.widths), lowest + float(gradient @ step + step @ hessian @ step / 2)

@@ -25,7 +25,7 @@ NEED_BALANCE = ("chebyshev", "talbot")
 
 CUT_OFF = 1e-4  # mass in the outermost cells from which a box is said to cut some off
 
-_WORTH = {"talbot": 1_000, "tr-bdf2": 5_000}  # events for each output time from which a method beats uniformization
+_WORTH = {"talbot": 1_000, "tr-bdf2": 50_000}  # events for each output time from which a method beats uniformization
 _FEW = 500.0  # events up to which nothing beats uniformization
 _IMPLICIT = 2e6  # events from which sparse LU beats products with L in 2-D
 _LONG = 2e5  # events from which it is worth asking whether the steady state is reached
@@ -61,7 +61,7 @@ class Propagation:
         mass_defect: the largest |Σp(t) − Σp(0)| over the outputs.
         smallest: the smallest cell over all outputs; uniformization never makes it negative, nothing is ever clipped.
         matvecs: products with the generator, or linear systems solved.
-        exit_rate: the largest rate q at which a cell is left, in 1/time; q·t events say how long a run is.
+        exit_rate: the rate of events q, a thousandth above the largest exit rate, in 1/time; q·t is a run's length.
         grid_error: Σ|Δmass| at each time that the cells' width makes, (T,), from a grid of coarser cells; NaN where
             that was not asked for or the cells cannot be merged.
         boundary_mass: mass in the cells at the walls at each time, (T,).
@@ -114,7 +114,7 @@ def propagate(
         method: "auto", or one of
             "uniformization", for any drift, strictly positive;
             "chebyshev", several times fewer products, where detailed balance holds;
-            "talbot", 12 linear systems for each time however far it is, where detailed balance holds, in float64;
+            "talbot", 20 linear systems for each time however far it is, where detailed balance holds, in float64;
             "tr-bdf2", implicit steps, for any drift.
             "auto" takes Talbot (float32: TR-BDF2) in 1-D, Chebyshev or uniformization beyond and for short times,
             TR-BDF2 where products would be over two million, and the steady state itself once it must be reached.
@@ -174,18 +174,19 @@ def _stepped(
     """
     generator = equation.generator
     masses = origin = np.asarray(start, dtype=generator.rates_forward.dtype)
-    now, since, outputs, products, used = 0.0, 0.0, [], 0, dict.fromkeys([method])
+    now, since, outputs, products, used = 0.0, 0.0, [], 0, {}
     steady = np.exp(equation.log_stationary()) if method == "talbot" else origin
     for time in _watched(times, progress):
         if time > now:
             try:
-                if method == "talbot":  # always from the start: 12 systems, whatever the distance
+                if method == "talbot":  # always from the start: 20 systems, whatever the distance
                     masses, count = talbot(generator, origin, float(time) - since, steady)
                 elif method == "tr-bdf2":
                     masses, count = tr_bdf2(generator, masses, float(time) - now)
                 else:
                     step = chebyshev if method == "chebyshev" else uniformize
                     masses, count = step(generator, jnp.asarray(masses), float(time) - now, rate)
+                used[method] = None
             except ArithmeticError:
                 if not may_change:
                     raise
@@ -193,7 +194,7 @@ def _stepped(
                 origin, since, used["uniformization"] = np.asarray(masses), float(time), None
             products, now = products + count, float(time)
         outputs.append(np.asarray(masses))
-    return outputs, products, list(used)
+    return outputs, products, list(used) or [method]
 
 
 def _fitting_method(equation: Equation, times: Float[np.ndarray, " T"], rate: float) -> str:
@@ -221,19 +222,22 @@ def _require_balance(equation: Equation, method: str) -> None:
 
 
 def settling_time(equation: Equation, start: Float[np.ndarray, "*cells"]) -> float:
-    """A time from which Σ|p − π| is certainly below rounding, whatever the drift.
+    """A time from which Σ|p − π| is certainly below rounding, whatever the drift; infinite where that cannot be told.
 
     With χ² = Σ p₀²/π − 1, Σ|p_t − π| ≤ χ e^{−λt}, where λ is the spectral gap of L's reversible part (for a
     reversible L its own): the antisymmetric part of L moves χ² neither up nor down.
 
     Source: Diaconis and Saloff-Coste 1996, §2; Fill 1991.
     """
-    logs, held = equation.log_stationary(), start > 0
-    log_chi = logsumexp(2 * np.log(start[held]) - logs[held]) / 2
-    if not np.isfinite(log_chi):  # mass where the steady state has none, cut off from the rest
-        return math.inf
     generator = equation.generator
-    gap = slow_modes(generator if equation.is_balanced else reversible_part(generator, logs), logs, 1).gap
+    try:
+        logs, held = equation.log_stationary(), start > 0
+        log_chi = logsumexp(2 * np.log(start[held]) - logs[held]) / 2
+        if not np.isfinite(log_chi):  # mass where the steady state has none, cut off from the rest
+            return math.inf
+        gap = slow_modes(generator if equation.is_balanced else reversible_part(generator, logs), logs, 1).gap
+    except (ValueError, ArithmeticError):  # too many cells for a direct solution, or a gap below rounding
+        return math.inf
     rounding = float(jnp.finfo(generator.rates_forward.dtype).eps)
     return (log_chi - math.log(rounding)) / gap if gap > 0 else math.inf
 

@@ -6,10 +6,11 @@ import numpy as np
 import scipy.linalg.lapack
 import scipy.sparse
 import scipy.sparse.linalg
-from jaxtyping import Float, Inexact
+from jaxtyping import Inexact
 
 from sgdsim.density.generator import Generator
 
+Flow = Callable[[np.ndarray], np.ndarray]
 Solve = Callable[[Inexact[np.ndarray, " n"]], Inexact[np.ndarray, " n"]]
 
 
@@ -18,7 +19,7 @@ def is_tridiagonal(generator: Generator) -> bool:
     return generator.offsets == ((1,),)
 
 
-def net_inflow(generator: Generator) -> Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]:
+def net_inflow(generator: Generator) -> Flow:
     """p ↦ L p on flat masses, in flux form: what leaves one cell enters the other, so that Σ L p is rounding."""
     size = int(np.prod(generator.cells))
     edges = [
@@ -40,8 +41,7 @@ def net_inflow(generator: Generator) -> Callable[[Float[np.ndarray, " n"]], Floa
 def resolvent(generator: Generator, scale: float) -> Callable[[complex], Solve]:
     """s ↦ (sI − cL)^{−1}, a function that factors for each s and returns the solve; c is `scale`.
 
-    Tridiagonal generators go to LAPACK's gttrf, others to SuperLU. Columns of sI − cL are diagonally dominant for real
-    s > 0, so that no pivoting is needed and nothing grows.
+    Tridiagonal generators go to LAPACK's gttrf, others to SuperLU.
     """
     if is_tridiagonal(generator):
         return _tridiagonal_resolvent(generator, scale)
@@ -51,10 +51,20 @@ def resolvent(generator: Generator, scale: float) -> Callable[[complex], Solve]:
     def factor(s: complex) -> Solve:
         shifted = scipy.sparse.csc_matrix(identity * s - matrix)
         kind = np.result_type(matrix.dtype, np.complex64) if np.iscomplexobj(s) else matrix.dtype
-        lu = scipy.sparse.linalg.splu(shifted.astype(kind), diag_pivot_thresh=0.0, permc_spec="MMD_AT_PLUS_A")
+        lu = factored(shifted.astype(kind))
         return lambda y: lu.solve(np.asarray(y, dtype=kind))
 
     return factor
+
+
+def factored(matrix: scipy.sparse.csc_matrix, pivoting: float = 0.0) -> scipy.sparse.linalg.SuperLU:
+    """LU that takes diagonal pivots down to this part of the largest; any, if rows or columns are diagonally dominant.
+
+    Diagonal pivots keep the fill of the symmetric order: in 3-D the factors are several times smaller for it.
+    """
+    return scipy.sparse.linalg.splu(
+        matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=pivoting, options={"SymmetricMode": True}
+    )
 
 
 def _tridiagonal_resolvent(generator: Generator, scale: float) -> Callable[[complex], Solve]:

@@ -9,7 +9,10 @@ from jaxtyping import Array, Float
 
 from sgdsim.density.fokker_planck import FokkerPlanck, checked_times
 from sgdsim.density.grid import Numbers, merge_cells
-from sgdsim.density.propagate import Propagation
+from sgdsim.density.grid_estimate import grid_errors
+from sgdsim.density.propagate import Propagation, propagate, warn_of_cut_off
+
+_ROUNDING = 1e-12  # of a sum of durations
 
 
 def propagate_schedule(
@@ -42,15 +45,16 @@ def propagate_schedule(
     """
     when = checked_times(times)
     _check(phases, when)
-    answer = _through(phases, phases[0][0].checked_masses("p0", p0), when, method)
+    start = phases[0][0].checked_masses("p0", p0)
+    answer = _through(phases, start, when, method)
+    warn_of_cut_off(answer)
     coarser = [(fp.coarser(), duration) for fp, duration in phases] if grid_error else []
     coarse = [(fp, duration) for fp, duration in coarser if fp is not None]
-    if not coarse:
+    if len(coarse) < len(phases):
         return answer
-    k = answer.masses.shape[1] // coarse[0][0].grid.cells[0]
-    rough = _through(coarse, merge_cells(np.asarray(p0, dtype=np.float64), k), when, method)
-    gaps = [np.abs(merge_cells(p, k) - q).sum() for p, q in zip(answer.masses, rough.masses, strict=True)]
-    return dataclasses.replace(answer, grid_error=np.asarray(gaps, dtype=np.float64) / (k**2 - 1))
+    merged = merge_cells(start, phases[0][0].grid.ratio_to(coarse[0][0].grid))
+    rough = _through(coarse, merged, when, "auto")
+    return dataclasses.replace(answer, grid_error=grid_errors(answer.masses, rough.masses))
 
 
 def _check(phases: Sequence[tuple[FokkerPlanck, float]], times: Float[np.ndarray, " T"]) -> None:
@@ -59,7 +63,7 @@ def _check(phases: Sequence[tuple[FokkerPlanck, float]], times: Float[np.ndarray
     durations = [float(duration) for _, duration in phases]
     if not all(d > 0 for d in durations) or not all(math.isfinite(d) for d in durations[:-1]):
         raise ValueError(f"phases must last a positive time, and only the last for ever, got durations {durations}")
-    if times[-1] > sum(durations) * (1 + 1e-12):
+    if times[-1] > sum(durations) * (1 + _ROUNDING):
         raise ValueError(f"times must lie within the phases, which last {sum(durations):g}, got {times[-1]:g}")
 
 
@@ -69,40 +73,29 @@ def _through(
     times: Float[np.ndarray, " T"],
     method: str,
 ) -> Propagation:
-    """One phase after another; the answers joined to one."""
-    parts, begin = [], 0.0
-    for number, (fp, duration) in enumerate(phases, start=1):
-        end = begin + duration
-        inside = times[(times > begin) & (times <= end)] if parts else times[times <= end]
-        last = number == len(phases) or not np.any(times > end)
-        stops = inside if last or (len(inside) and inside[-1] == end) else np.append(inside, end)
-        if len(stops):
-            part = fp.propagate(masses, stops - begin, method=method, grid_error=False)
-            masses = part.masses[-1]
-            parts.append(_first(part, len(inside), stops))
-        begin = end
-        if last:
-            break
+    """One phase after another, each from where the one before ended; the answers joined to one."""
+    ends = np.cumsum([float(duration) for _, duration in phases])
+    ends[-1] = np.inf  # a last time that lies beyond it by rounding belongs to it
+    phase_of = np.searchsorted(ends * (1 + _ROUNDING), times)  # a time on a seam belongs to the phase that ends there
+    parts, kept, begin = [], [], 0.0
+    for number, (fp, _) in enumerate(phases[: phase_of[-1] + 1]):
+        inside = times[phase_of == number]
+        ahead = phase_of[-1] > number  # the phase's end is needed, to hand on
+        stops = np.append(inside[inside < ends[number] * (1 - _ROUNDING)], ends[number]) if ahead else inside
+        part = propagate(fp, masses, stops - begin, method)
+        masses, begin = np.asarray(part.masses[-1], dtype=np.float64), ends[number]
+        parts.append(part)
+        kept.append(part.masses[: len(inside)])
+    outputs = np.concatenate(kept)
     return Propagation(
         times=times,
-        masses=np.concatenate([p.masses for p in parts]),
+        masses=outputs,
         method="; ".join(dict.fromkeys(p.method for p in parts)),
         mass_defect=sum(p.mass_defect for p in parts),
         smallest=min(p.smallest for p in parts),
         matvecs=sum(p.matvecs for p in parts),
         exit_rate=max(p.exit_rate for p in parts),
         grid_error=np.full(len(times), np.nan),
-        boundary_mass=np.concatenate([p.boundary_mass for p in parts]),
+        boundary_mass=phases[0][0].grid.boundary_mass(outputs),
         regularisation=max(fp.regularisation for fp, _ in phases),
-    )
-
-
-def _first(part: Propagation, count: int, stops: Float[np.ndarray, " n"]) -> Propagation:
-    """A phase's answer without the end that was computed only to hand it on."""
-    return dataclasses.replace(
-        part,
-        times=stops[:count],
-        masses=part.masses[:count],
-        boundary_mass=part.boundary_mass[:count],
-        grid_error=part.grid_error[:count],
     )

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from sgdsim.density.balance import edge_ends, is_balanced
 from sgdsim.density.elimination import largest_body
 from sgdsim.density.generator import Generator
-from sgdsim.density.resolvent import is_tridiagonal
+from sgdsim.density.resolvent import factored, is_tridiagonal
 
 _MOST_CELLS = {1: 10**6, 2: 700**2, 3: 40**3}  # by dimension; the fill of LU then takes about 1 GB
 _UNSTEADY = {8: 1e-9, 4: 1e-5}  # ‖Lπ‖₁/q that log masses may have, by the bytes of a float
@@ -176,7 +176,7 @@ def _slowest_vectors(
     chain: _Chain, coupling: Float[np.ndarray, " m"], root: Float[np.ndarray, " n"], count: int
 ) -> Float[np.ndarray, "n k"]:
     """An orthonormal basis of the slowest modes of −S, orthogonal to √π, (n, k), by Lanczos on (σI − S)^{−1}."""
-    solve = _factor(chain.decay(coupling, coupling, _SHIFT * np.max(chain.exits))).solve
+    solve = factored(chain.decay(coupling, coupling, _SHIFT * np.max(chain.exits))).solve
 
     def off_root(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         return x - root * np.sum(root * x)  # `@` would wake BLAS threads: 1,000 times slower where cores are shared
@@ -197,16 +197,6 @@ class _Operator(scipy.sparse.linalg.LinearOperator):
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
         return self.apply(x.reshape(-1))
-
-
-def _factor(matrix: scipy.sparse.csc_matrix, pivoting: float = 0.0) -> scipy.sparse.linalg.SuperLU:
-    """LU that takes diagonal pivots down to this part of the largest; any, if rows or columns are diagonally dominant.
-
-    Diagonal pivots keep the fill of the symmetric order: in 3-D the factors are several times smaller for it.
-    """
-    return scipy.sparse.linalg.splu(
-        matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=pivoting, options={"SymmetricMode": True}
-    )
 
 
 def _start(size: int) -> Float[np.ndarray, " n"]:
@@ -254,7 +244,7 @@ def _observables(
         tail = np.nonzero(~core)[0]
         if len(tail):
             inner = negative[np.ix_(tail, tail)] - rate * scipy.sparse.identity(len(tail))
-            h[tail] = _factor(scipy.sparse.csc_matrix(inner), 1e-3).solve(-(negative @ h)[tail])  # h is 0 there still
+            h[tail] = factored(scipy.sparse.csc_matrix(inner), 1e-3).solve(-(negative @ h)[tail])  # h is 0 there still
     return observables
 
 
@@ -275,7 +265,7 @@ def _irreversible_modes(chain: _Chain, count: int, tridiagonal: bool) -> tuple[n
 def _invariant_pair(chain: _Chain, count: int) -> tuple[Complex[np.ndarray, "n m"], Complex[np.ndarray, "n m"]]:
     """Bases of the right and left invariant subspaces of the m ≥ `count` eigenvalues of L next to 0, but for 0."""
     masses, shift, size = np.exp(chain.logs), _SHIFT * np.max(chain.exits), len(chain.logs)
-    solve = _factor(chain.decay(chain.forward, chain.backward, shift)).solve
+    solve = factored(chain.decay(chain.forward, chain.backward, shift)).solve
 
     def right(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         y = solve(x - masses * np.sum(x))

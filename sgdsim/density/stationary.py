@@ -11,9 +11,15 @@ from sgdsim.density.resolvent import is_tridiagonal
 _TOLERANCE = 1e-12
 
 
-def gibbs_log_masses(potential: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
-    """log of e^{−ψ}/Σ e^{−ψ} from the values of ψ at the cells' centres, (*cells,)."""
-    return -potential - logsumexp(-potential)
+def gibbs_log_masses(potential: Float[np.ndarray, "*cells"], generator: Generator) -> Float[np.ndarray, "*cells"]:
+    """log of e^{−ψ}/Σ e^{−ψ} from ψ at the cells' centres, (*cells,); −∞ in cells cut off from the main body."""
+    logs = np.full(potential.size, -np.inf)
+    if is_tridiagonal(generator):
+        logs[:] = -potential
+    else:
+        body = largest_body(generator.as_sparse())
+        logs[body] = -potential.reshape(-1)[body]
+    return (logs - logsumexp(logs)).reshape(potential.shape)
 
 
 def stationary_log_masses(generator: Generator) -> Float[np.ndarray, "*cells"]:
@@ -29,7 +35,7 @@ def stationary_log_masses(generator: Generator) -> Float[np.ndarray, "*cells"]:
 
     Raises:
         ValueError: if the elimination would need more than 8 GB (2-D: 700² cells, 3-D: 40³): use fewer cells.
-        ArithmeticError: if ‖Lπ‖₁/q exceeds 1e-12.
+        ArithmeticError: if ‖Lπ‖₁/q exceeds 1e-12, or the log density falls too steeply.
     """
     if is_tridiagonal(generator):
         forward, backward = (
@@ -40,9 +46,12 @@ def stationary_log_masses(generator: Generator) -> Float[np.ndarray, "*cells"]:
     matrix = generator.as_sparse()
     order = elimination_order(matrix, largest_body(matrix))
     logs = np.full(matrix.shape[0], -np.inf)
-    logs[order] = eliminate(submatrix(matrix, order)).log_masses()
-    logs -= logsumexp(logs)
-    residual = np.sum(np.abs(matrix @ np.exp(logs))) / -np.min(matrix.diagonal())
+    with np.errstate(over="ignore", invalid="ignore"):
+        logs[order] = eliminate(submatrix(matrix, order)).log_masses()
+        logs -= logsumexp(logs)
+        residual = np.sum(np.abs(matrix @ np.exp(logs))) / -np.min(matrix.diagonal())
+    if np.isnan(residual):
+        raise ArithmeticError("the log density falls by over 700 within two cells: use more cells, or a smaller box")
     if not residual <= _TOLERANCE:
         raise ArithmeticError(f"the steady state misses L π = 0 by ‖Lπ‖₁/q = {residual:.1e}, over {_TOLERANCE:g}")
     return logs.reshape(generator.cells)

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.special import xlogy
 
-from sgdsim.density.balance import edge_ends, reversible_part
+from sgdsim.density.balance import edge_ends, log_ratios, reversible_part
 from sgdsim.density.generator import Generator
 
 
@@ -55,11 +54,17 @@ def free_energy(
     temperature: float,
     cell_volume: float,
 ) -> FreeEnergy:
-    """The free energy of cell masses p over the steady state's log masses log π."""
+    """The free energy of cell masses p over the steady state's log masses log π, at a temperature T > 0.
+
+    Raises:
+        ValueError: if the temperature is not positive and finite.
+    """
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
     p = np.asarray(masses, dtype=np.float64)
     held = p > 0
     energy = -temperature * float(np.sum(p[held] * (log_steady[held] - np.log(cell_volume))))
-    entropy = -float(np.sum(xlogy(p, p) - p * np.log(cell_volume)))
+    entropy = -float(np.sum(p[held] * (np.log(p[held]) - np.log(cell_volume))))
     return FreeEnergy(energy, entropy, temperature)
 
 
@@ -72,7 +77,7 @@ def entropy_production(
     for i, j, fwd, back in edge_ends(generator):
         held = (p[i] > 0) & (p[j] > 0)
         i, j, fwd, back = i[held], j[held], fwd[held], back[held]
-        flow, steady_climb = fwd * p[i] - back * p[j], logs[j] - logs[i]
+        flow, steady_climb = fwd * p[i] - back * p[j], log_ratios(logs, i, j, fwd, back)
         housekeeping += float(np.sum(flow * (np.log(fwd) - np.log(back) - steady_climb)))
         excess += float(np.sum(flow * (np.log(p[i]) - np.log(p[j]) + steady_climb)))
     return EntropyProduction(housekeeping + excess, housekeeping, excess)

@@ -26,6 +26,7 @@ from sgdsim.measures import (
 from sgdsim.processes import SGD, Langevin
 from sgdsim.studies.comparison import Comparison, DensityComparison, DistanceComparison, Moments
 from sgdsim.studies.local import Local, measure_local, spread_over_path
+from sgdsim.studies.result import process_settings
 from sgdsim.studies.validity import validity
 
 GRID_DIMENSIONS = 3  # a density is put on a grid up to here
@@ -207,15 +208,7 @@ def _range(trajectory: Trajectory) -> tuple[Float[np.ndarray, " d"], Float[np.nd
 
 def _settings(sgd: SGD, limit: Langevin, start: Any, chain: Trajectory, steps: int, every: int) -> dict[str, Any]:
     """What was run, as the report and the JSON say it."""
-    return {
-        "dimension": sgd.dim,
-        "num_examples": sgd.problem.num_examples,
-        "learning_rate": float(sgd.learning_rate),
-        "batch_size": sgd.batch_size,
-        "momentum": float(sgd.momentum),
-        "update": "v ← μv + g, x ← x − ηv",
-        "sampling": sgd.sampling,
-        "sampling_factor": sgd.sampling_factor,
+    return process_settings(sgd) | {
         "temperature": float(sgd.temperature),
         "steps": steps,
         "save_every": every,

@@ -16,6 +16,7 @@ from sgdsim.density.grid_minima import grid_minima
 from sgdsim.density.nearest_gibbs import NearestGibbs, nearest_gibbs
 from sgdsim.processes import SGD
 from sgdsim.studies.effective_potential import EffectivePotential, PotentialMinimum
+from sgdsim.studies.result import process_settings
 from sgdsim.studies.steady_grid import loss_minima, steady_grid, steady_widths
 
 GRID_DIMENSIONS = 2  # what can be drawn, and solved directly on enough cells
@@ -72,7 +73,7 @@ def potential(
         FokkerPlanck.limit_of(sgd, grid),
         loss=sgd.problem.loss,
         temperature=float(sgd.temperature),
-        settings=_settings(sgd) | {"box_widened": rounds},
+        settings=process_settings(sgd) | {"box_widened": rounds},
         widths=widths,
         name=name,
         bar=bar,
@@ -206,7 +207,7 @@ def _minima(
     squeeze = (grid.cells[0] // coarse.cells[0]) ** 2 - 1
     minima = []
     for point, value in zip(found.points, found.values, strict=True):
-        apart = np.linalg.norm(others.points - point, axis=1)
+        apart = np.linalg.norm(grid.separation(others.points, point), axis=1)
         if value - found.values[0] <= depth:
             minima.append(PotentialMinimum(point, float(np.min(apart, initial=np.inf)) / squeeze, float(value)))
     return tuple(minima)
@@ -216,19 +217,6 @@ def _bar(name: str, progress: bool) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=STAGES, desc=name, unit=" stages", disable=not progress)
-
-
-def _settings(sgd: SGD) -> dict[str, Any]:
-    """What was asked, as the report and the JSON say it."""
-    return {
-        "num_examples": sgd.problem.num_examples,
-        "learning_rate": float(sgd.learning_rate),
-        "batch_size": sgd.batch_size,
-        "momentum": float(sgd.momentum),
-        "update": "v ← μv + g, x ← x − ηv",
-        "sampling": sgd.sampling,
-        "sampling_factor": sgd.sampling_factor,
-    }
 
 
 def _check(sgd: SGD, grid: Grid | None, cells: int | Sequence[int] | None) -> None:

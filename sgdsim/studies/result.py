@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sgdsim.processes import SGD
+
 
 class StudyResult(Protocol):
     """A frozen result: `print(result)` shows its table."""
@@ -25,6 +27,20 @@ class StudyResult(Protocol):
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write figure, JSON and NPZ into a folder and return their paths."""
         ...
+
+
+def process_settings(sgd: SGD) -> dict[str, Any]:
+    """What process was run, as reports and JSON say it."""
+    return {
+        "dimension": sgd.dim,
+        "num_examples": sgd.problem.num_examples,
+        "learning_rate": float(sgd.learning_rate),
+        "batch_size": sgd.batch_size,
+        "momentum": float(sgd.momentum),
+        "update": "v ← μv + g, x ← x − ηv",
+        "sampling": sgd.sampling,
+        "sampling_factor": sgd.sampling_factor,
+    }
 
 
 def check_folder(folder: str | os.PathLike[str], names: Iterable[str] = ()) -> Path:
