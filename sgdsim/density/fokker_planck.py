@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -43,7 +44,7 @@ class FokkerPlanck:
     """∂ρ/∂t = −∇·(b ρ) + ∇·∇·(A ρ), the law of dX = b dt + √(2A) dW in Itô's sense, on a box that reflects or closes.
 
     The density is held as cell masses; the equation becomes dp/dt = L p with the `Generator` L, positive and
-    mass-conserving, of order 2 in the cells' width. `coarsen` gives the error: compare h with 2h.
+    mass-conserving, of order 2 in the cells' width. Answers carry the error of that, from a grid of wider cells.
 
         fp = FokkerPlanck(drift=lambda x: -x, diffusion=lambda x: 0.1 * jnp.eye(1), grid=Grid([-3.0], [3.0], [256]))
         fp.propagate(fp.density_of(start), [0.0, 1.0]).masses    # (2, 256)
@@ -54,7 +55,7 @@ class FokkerPlanck:
         grid: the box and its cells.
         potential: ψ with b = −A∇ψ + ∇·A, if there is one. Then e^{−ψ} is kept as the steady state exactly.
         regularisation: ε ≥ 0, in x²/time: εI is added to A, which may then be singular. This is heat that the problem
-            does not have: every answer records it, and moves by an amount of order ε.
+            does not have: the equation and its propagations record it, and every answer moves by an amount of order ε.
         memory_limit: the most bytes that fields and rates may take.
 
     Raises:
@@ -81,10 +82,12 @@ class FokkerPlanck:
         self._log_stationary: Float[np.ndarray, "*cells"] | None = None
         self._coarser: FokkerPlanck | None = None
 
-    def tensor(self, x: Array) -> Array:
-        """A(x) as it is solved for, (d, d): with the εI of the regularisation, if there is one."""
-        tensor = jnp.asarray(self.diffusion(x), dtype=float)
-        return tensor + self.regularisation * jnp.eye(self.grid.dim) if self.regularisation else tensor
+    @property
+    def tensor(self) -> TensorField:
+        """A as it is solved for, (d,) → (d, d): with the εI of the regularisation, if there is one."""
+        if not self.regularisation:
+            return self.diffusion
+        return jax.tree_util.Partial(_with_heat, self.diffusion, self.regularisation)
 
     @classmethod
     def limit_of(
@@ -357,6 +360,10 @@ class FokkerPlanck:
         kind = "no potential declared" if self.potential is None else "with a potential"
         heat = f", regularised by {self.regularisation:g} I" if self.regularisation else ""
         return f"FokkerPlanck({self.grid!r}, {len(self.generator.offsets)} edges a cell, {kind}{heat})"
+
+
+def _with_heat(diffusion: TensorField, heat: float, x: Array) -> Array:
+    return jnp.asarray(diffusion(x), dtype=float) + heat * jnp.eye(x.size)
 
 
 def checked_times(times: Numbers) -> Float[np.ndarray, " T"]:
