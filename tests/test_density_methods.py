@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import enable_x64, gibbs_problem, rotated_ou
 
 from sgdsim.density import FokkerPlanck, Grid, propagate_schedule, propagate_sweep
 from sgdsim.density.balance import asymmetry, reversible_part
@@ -16,35 +17,9 @@ from sgdsim.density.talbot import talbot_contour
 from sgdsim.density.uniformization import event_rate, uniformize
 from sgdsim.ensemble import Gaussian
 
-if hasattr(jax, "enable_x64"):
-    enable_x64 = jax.enable_x64
-else:  # jax before 0.8
-    from jax.experimental import enable_x64
-
-ROTATION = np.array([[1.0, 0.8], [-0.6, 1.5]])  # b = −Fx
-COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
-AXES = np.array([[COS, -SIN], [SIN, COS]])
 LEFT = Gaussian([-1.0], [[0.04]])
 START = Gaussian([-1.0, 0.5], 0.04)
 OTHERS = ("chebyshev", "talbot", "tr-bdf2")
-
-
-def well(cells: tuple[int, ...], temperature: float = 0.2, declared: bool = True) -> FokkerPlanck:
-    def loss(x: jax.Array) -> jax.Array:
-        return (x[0] ** 2 - 1) ** 2 + jnp.sum(x[1:] ** 2) / 2
-
-    dim = len(cells)
-    return FokkerPlanck(
-        drift=lambda x: -jax.grad(loss)(x),
-        diffusion=lambda x: temperature * jnp.eye(dim),
-        grid=Grid([-2.5] * dim, [2.5] * dim, cells),
-        potential=(lambda x: loss(x) / temperature) if declared else None,
-    )
-
-
-def rotated_ou(cells: int, eigenvalues: tuple[float, float] = (0.5, 0.05)) -> FokkerPlanck:
-    tensor = AXES @ np.diag(eigenvalues) @ AXES.T
-    return FokkerPlanck(lambda x: -ROTATION @ x, lambda x: tensor, Grid([-4.0] * 2, [4.0] * 2, [cells] * 2))
 
 
 def run(fp: FokkerPlanck, times: list[float], method: str, start: Gaussian = LEFT):
@@ -63,7 +38,7 @@ def test_one_dimension(method: str, temperature: float) -> None:
     Talbot does not take such a start over short times (another test).
     """
     early = [] if method == "talbot" and temperature < 0.1 else [0.001, 0.05]
-    fp, times = well((512,), temperature), [0.0, *early, 5.0]
+    fp, times = gibbs_problem((512,), temperature), [0.0, *early, 5.0]
     exact, answer = run(fp, times, "uniformization"), run(fp, times, method)
     assert exact.smallest >= 0 and answer.method == method
     assert gap_between(answer, exact) <= 1e-10
@@ -73,7 +48,7 @@ def test_one_dimension(method: str, temperature: float) -> None:
 @pytest.mark.parametrize("method", ["chebyshev", "talbot", "tr-bdf2"])
 @pytest.mark.parametrize("temperature", [0.2, 0.05])
 def test_two_dimensions(method: str, temperature: float) -> None:
-    fp = well((64, 48), temperature)
+    fp = gibbs_problem((64, 48), temperature)
     exact, answer = run(fp, [0.1, 2.0], "uniformization", START), run(fp, [0.1, 2.0], method, START)
     assert gap_between(answer, exact) <= 1e-10
     assert answer.mass_defect <= 1e-12 and answer.smallest >= -1e-15
@@ -106,10 +81,10 @@ def test_chebyshev_is_right_even_past_the_gate(eigenvalues: tuple[float, float])
 
 @pytest.mark.parametrize("method", ["uniformization", "chebyshev", "tr-bdf2", "auto"])
 def test_float32(method: str) -> None:
-    wide, flat = well((512,)), well((64, 48))
+    wide, flat = gibbs_problem((512,)), gibbs_problem((64, 48))
     exact = run(wide, [0.05, 5.0], "uniformization"), run(flat, [2.0], "uniformization", START)
     with enable_x64(False):
-        answers = run(well((512,)), [0.05, 5.0], method), run(well((64, 48)), [2.0], method, START)
+        answers = run(gibbs_problem((512,)), [0.05, 5.0], method), run(gibbs_problem((64, 48)), [2.0], method, START)
     for answer, truth in zip(answers, exact, strict=True):
         assert answer.masses.dtype == np.float32
         assert gap_between(answer, truth) <= 5e-6 and answer.mass_defect <= 5e-6
@@ -117,22 +92,22 @@ def test_float32(method: str) -> None:
 
 def test_float32_has_no_talbot() -> None:
     with enable_x64(False), pytest.raises(ValueError, match="needs float64"):
-        run(well((64,)), [1.0], "talbot")
+        run(gibbs_problem((64,)), [1.0], "talbot")
 
 
 def test_auto_says_what_it_took() -> None:
-    assert run(well((512,)), [5.0], "auto").method == "talbot"
-    assert run(well((512,)), [0.001], "auto").method == "uniformization"
-    assert run(well((96, 96)), [2.0], "auto", START).method == "chebyshev"
+    assert run(gibbs_problem((512,)), [5.0], "auto").method == "talbot"
+    assert run(gibbs_problem((512,)), [0.001], "auto").method == "uniformization"
+    assert run(gibbs_problem((96, 96)), [2.0], "auto", START).method == "chebyshev"
     assert run(rotated_ou(64), [2.0], "auto", START).method == "uniformization"
     with enable_x64(False):
-        assert run(well((512,)), [10.0], "auto").method == "tr-bdf2"
+        assert run(gibbs_problem((512,)), [10.0], "auto").method == "tr-bdf2"
     with pytest.raises(ValueError, match="method must be one of auto, uniformization, chebyshev, talbot, tr-bdf2"):
-        run(well((64,)), [1.0], "euler")
+        run(gibbs_problem((64,)), [1.0], "euler")
 
 
 def test_a_long_run_ends_in_the_steady_state() -> None:
-    fp = well((256,))
+    fp = gibbs_problem((256,))
     answer = run(fp, [5.0, 1e4, 1e9], "auto")
     assert answer.method.startswith("talbot, the steady state from t = ")
     np.testing.assert_array_equal(answer.masses[1], answer.masses[2])
@@ -152,9 +127,9 @@ def test_a_long_run_with_rotation_ends_there_too() -> None:
 
 
 def test_detailed_balance_is_found_in_the_rates() -> None:
-    assert asymmetry(well((40, 30)).generator) <= 1e-12 and well((40, 30)).is_balanced
+    assert asymmetry(gibbs_problem((40, 30)).generator) <= 1e-12 and gibbs_problem((40, 30)).is_balanced
     # the midpoint rule along x₁ and x₂ gives exact differences of a sum of functions of one coordinate each
-    assert well((40, 30), declared=False).is_balanced
+    assert gibbs_problem((40, 30), declared=False).is_balanced
     assert asymmetry(rotated_ou(32).generator) > 1e-3 and not rotated_ou(32).is_balanced
     generator = rotated_ou(32).generator
     logs = stationary_log_masses(generator)
@@ -165,7 +140,7 @@ def test_detailed_balance_is_found_in_the_rates() -> None:
 
 def test_a_start_far_above_the_steady_state() -> None:
     """450 temperatures up Talbot's error of 1e-15 is relative to a norm of e^{300}: it must notice, and auto manage."""
-    fp, far, times = well((512,), 0.02), Gaussian([-2.0], [[0.002]]), [1e-3, 0.03, 0.1, 3.0]
+    fp, far, times = gibbs_problem((512,), 0.02), Gaussian([-2.0], [[0.002]]), [1e-3, 0.03, 0.1, 3.0]
     exact = run(fp, times, "uniformization", far)
     with pytest.raises(ArithmeticError, match="Talbot's contour is not exact for this start"):
         run(fp, [0.03], "talbot", far)
@@ -186,15 +161,15 @@ def test_the_answer_carries_its_grid_error() -> None:
     """Half the cells, a third of the difference: within a fifth of the truth."""
     errors = {}
     for cells in (128, 512):
-        fp = well((cells,))
+        fp = gibbs_problem((cells,))
         errors[cells] = fp.propagate(fp.density_of(LEFT), [0.5, 5.0])
     truth = errors[512].masses.reshape(2, 128, 4).sum(axis=2)
     real = np.abs(errors[128].masses - truth).sum(axis=1) * 16 / 15
     np.testing.assert_allclose(errors[128].grid_error, real, rtol=0.2)
     assert "grid error" in repr(errors[128])
-    thirds = well((171,))  # 171 = 3 · 57
+    thirds = gibbs_problem((171,))  # 171 = 3 · 57
     assert np.all(np.isfinite(thirds.propagate(thirds.density_of(LEFT), [0.5]).grid_error))
-    prime = well((127,))
+    prime = gibbs_problem((127,))
     assert np.all(np.isnan(prime.propagate(prime.density_of(LEFT), [0.5]).grid_error))
 
 
@@ -207,18 +182,18 @@ def test_a_box_that_cuts_off_mass_says_so() -> None:
 
 
 def test_sweep_is_each_by_itself() -> None:
-    fps = [well((128,), temperature) for temperature in (0.05, 0.1, 0.3)]
+    fps = [gibbs_problem((128,), temperature) for temperature in (0.05, 0.1, 0.3)]
     p0 = fps[0].density_of(LEFT)
     masses = propagate_sweep(fps, p0, [0.0, 0.5, 3.0])
     assert masses.shape == (3, 3, 128)
     for fp, mine in zip(fps, masses, strict=True):
         assert np.abs(run(fp, [0.0, 0.5, 3.0], "uniformization").masses - mine).sum() <= 1e-13
     with pytest.raises(ValueError, match="equations must be at least one, all on one grid"):
-        propagate_sweep([fps[0], well((64,))], p0, [1.0])
+        propagate_sweep([fps[0], gibbs_problem((64,))], p0, [1.0])
 
 
 def test_schedule_is_one_phase_after_another() -> None:
-    hot, cold = well((128,), 0.3), well((128,), 0.1)
+    hot, cold = gibbs_problem((128,), 0.3), gibbs_problem((128,), 0.1)
     p0 = hot.density_of(LEFT)
     answer = propagate_schedule([(hot, 0.5), (cold, 1.0), (hot, math.inf)], p0, [0.0, 0.2, 0.5, 0.7, 2.5])
     first = hot.propagate(p0, [0.2, 0.5]).masses
@@ -252,7 +227,7 @@ def test_schedule_of_a_decaying_temperature_is_second_order() -> None:
 
 
 def test_bad_schedules() -> None:
-    fp, p0 = well((64,)), well((64,)).density_of(LEFT)
+    fp, p0 = gibbs_problem((64,)), gibbs_problem((64,)).density_of(LEFT)
     with pytest.raises(ValueError, match="times must lie within the phases, which last 2"):
         propagate_schedule([(fp, 1.0), (fp, 1.0)], p0, [3.0])
     with pytest.raises(ValueError, match="phases must last a positive time"):

@@ -2,27 +2,21 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse.linalg
+from equations import gibbs_problem
 
 from sgdsim.density.generator import Generator
 from sgdsim.density.grid import Grid
 from sgdsim.density.passage import passage_times
 
 
-def wells(x: jax.Array) -> jax.Array:
-    return (x[0] ** 2 - 1) ** 2 + jnp.sum(x[1:] ** 2) / 2
-
-
 @functools.cache
 def double_well(cells: tuple[int, ...], temperature: float) -> tuple[Grid, Generator]:
-    grid = Grid([-2.5] * len(cells), [2.5] * len(cells), cells)
-    diffusion = temperature * jnp.eye(len(cells))
-    generator = Generator.of(grid, lambda x: -jax.grad(wells)(x), lambda x: diffusion, lambda x: wells(x) / temperature)
-    return grid, generator
+    fp = gibbs_problem(cells, temperature)
+    return fp.grid, fp.generator
 
 
 def along_first_axis(generator: Generator) -> Generator:

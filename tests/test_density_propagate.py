@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from equations import ROTATION, double_well, enable_x64, rotated_ou, turned
 from scipy.linalg import expm, solve_continuous_lyapunov
 from scipy.sparse.linalg import expm_multiply
 
@@ -12,16 +13,6 @@ from sgdsim.density import FokkerPlanck, Generator, Grid, Propagation
 from sgdsim.density.gaussian import gaussian_masses
 from sgdsim.density.uniformization import poisson_weights
 from sgdsim.theory import ou_mean_covariance
-
-if hasattr(jax, "enable_x64"):
-    enable_x64 = jax.enable_x64
-else:  # jax before 0.8
-    from jax.experimental import enable_x64
-
-ROTATION = np.array([[1.0, 0.8], [-0.6, 1.5]])  # b = −Fx
-COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
-AXES = np.array([[COS, -SIN], [SIN, COS]])
-TENSOR = AXES @ np.diag([0.5, 0.05]) @ AXES.T
 
 
 class Normal:
@@ -35,29 +26,12 @@ START = Normal([-1.0, 0.5], 0.04 * np.eye(2))
 LEFT = Normal([-1.0], [[0.04]])
 
 
-def rotated_ou(cells: int) -> FokkerPlanck:
-    grid = Grid([-4.0, -4.0], [4.0, 4.0], [cells, cells])
-    return FokkerPlanck(drift=lambda x: -ROTATION @ x, diffusion=lambda x: TENSOR, grid=grid)
-
-
-def double_well(cells: int, temperature: float = 0.2) -> FokkerPlanck:
-    def loss(x: jax.Array) -> jax.Array:
-        return (x[0] ** 2 - 1) ** 2
-
-    return FokkerPlanck(
-        drift=lambda x: -jax.grad(loss)(x),
-        diffusion=lambda x: temperature * jnp.eye(1),
-        grid=Grid([-2.5], [2.5], [cells]),
-        potential=lambda x: loss(x) / temperature,
-    )
-
-
 def rotated_ou_error(cells: int) -> float:
     """Σ |Δmass| at t = 1 against the exact Gaussian, m = e^{−F}m₀, C = S + e^{−F}(C₀ − S)e^{−Fᵀ}."""
     fp = rotated_ou(cells)
     answer = fp.propagate(fp.density_of(START), [1.0])
     assert answer.mass_defect < 1e-12 and answer.smallest >= 0
-    decay, steady = expm(-ROTATION), solve_continuous_lyapunov(ROTATION, 2 * TENSOR)
+    decay, steady = expm(-ROTATION), solve_continuous_lyapunov(ROTATION, 2 * turned((0.5, 0.05)))
     covariance = steady + decay @ (START.covariance - steady) @ decay.T
     return float(np.abs(answer.masses[0] - fp.density_of(Normal(decay @ START.mean, covariance))).sum())
 

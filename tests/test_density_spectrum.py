@@ -2,10 +2,12 @@
 
 import functools
 
+import equations
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import wells
 
 from sgdsim.density import FokkerPlanck
 from sgdsim.density.generator import Generator
@@ -13,10 +15,6 @@ from sgdsim.density.grid import Grid
 from sgdsim.density.passage import passage_times
 from sgdsim.density.spectrum import SlowModes, slow_modes
 from sgdsim.density.stationary import stationary_log_masses
-
-
-def wells(x: jax.Array) -> jax.Array:
-    return (x[0] ** 2 - 1) ** 2 + jnp.sum(x[1:] ** 2) / 2
 
 
 def tilted(x: jax.Array) -> jax.Array:
@@ -27,15 +25,7 @@ def four_wells(x: jax.Array) -> jax.Array:
     return jnp.sum((x**2 - 1) ** 2)
 
 
-@functools.cache
-def gibbs_problem(cells: tuple[int, ...], temperature: float, energy=wells) -> FokkerPlanck:
-    dim = len(cells)
-    return FokkerPlanck(
-        drift=lambda x: -jax.grad(energy)(x),
-        diffusion=lambda x: temperature * jnp.eye(dim),
-        grid=Grid([-2.5] * dim, [2.5] * dim, cells),
-        potential=lambda x: energy(x) / temperature,
-    )
+gibbs_problem = functools.cache(equations.gibbs_problem)
 
 
 def modes_of(fp: FokkerPlanck, count: int = 1) -> SlowModes:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import gibbs_problem, wells
 from scipy.linalg import solve_continuous_lyapunov
 
 from sgdsim.density import FokkerPlanck, Grid
@@ -13,20 +14,6 @@ from sgdsim.problems.noise import GaussianNoise
 from sgdsim.problems.noisy_potential import NoisyPotential
 from sgdsim.problems.risk import EmpiricalRisk
 from sgdsim.processes.sgd import SGD
-
-
-def wells(x: jax.Array) -> jax.Array:
-    return (x[0] ** 2 - 1) ** 2 + jnp.sum(x[1:] ** 2) / 2
-
-
-def gibbs_problem(cells: tuple[int, ...], temperature: float) -> FokkerPlanck:
-    dim = len(cells)
-    return FokkerPlanck(
-        drift=lambda x: -jax.grad(wells)(x),
-        diffusion=lambda x: temperature * jnp.eye(dim),
-        grid=Grid([-2.5] * dim, [2.5] * dim, cells),
-        potential=lambda x: wells(x) / temperature,
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """Currents, entropy, free energy and dissipation, against Gaussians and against the density's own time derivative."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import ROTATION, double_well, rotated_ou, turned
 from scipy.linalg import solve_continuous_lyapunov
 
 from sgdsim.density import FokkerPlanck, Grid
@@ -11,28 +11,10 @@ from sgdsim.ensemble import Gaussian
 from sgdsim.measures import kl_between_densities
 from sgdsim.theory import ou_mean_covariance
 
-ROTATION = np.array([[1.0, 0.8], [-0.6, 1.5]])  # b = −Fx
-COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
-TENSOR = np.array([[COS, -SIN], [SIN, COS]]) @ np.diag([0.5, 0.1]) @ np.array([[COS, SIN], [-SIN, COS]])
+TENSOR = turned((0.5, 0.1))
 STEADY = solve_continuous_lyapunov(ROTATION, 2 * TENSOR)
 FLOW = -ROTATION + TENSOR @ np.linalg.inv(STEADY)  # J = FLOW x ρ in the steady state
 START = Gaussian([-1.0, 0.5], 0.06)
-
-
-def rotated_ou(cells: int) -> FokkerPlanck:
-    return FokkerPlanck(lambda x: -ROTATION @ x, lambda x: TENSOR, Grid([-4.0] * 2, [4.0] * 2, [cells] * 2))
-
-
-def well(cells: int, temperature: float) -> FokkerPlanck:
-    def loss(x: jax.Array) -> jax.Array:
-        return (x[0] ** 2 - 1) ** 2
-
-    return FokkerPlanck(
-        lambda x: -jax.grad(loss)(x),
-        lambda x: temperature * jnp.eye(1),
-        Grid([-2.5], [2.5], [cells]),
-        lambda x: loss(x) / temperature,
-    )
 
 
 def kl_to_steady(fp: FokkerPlanck, masses: np.ndarray) -> float:
@@ -51,7 +33,7 @@ def test_the_steady_current_of_a_rotation() -> None:
     production = np.trace(FLOW.T @ np.linalg.solve(TENSOR, FLOW) @ STEADY)
     errors = []
     for cells in (64, 128):
-        fp = rotated_ou(cells)
+        fp = rotated_ou(cells, (0.5, 0.1))
         masses, x = fp.stationary(), fp.grid.centres
         density = fp.density_of(Gaussian(np.zeros(2), STEADY)) / fp.grid.cell_volume
         current = np.abs(fp.current(masses) - x @ FLOW.T * density[..., None]).sum() * fp.grid.cell_volume
@@ -64,17 +46,17 @@ def test_the_steady_current_of_a_rotation() -> None:
 
 
 def test_circulation_does_not_depend_on_where_it_is_seen_from() -> None:
-    fp = rotated_ou(64)
+    fp = rotated_ou(64, (0.5, 0.1))
     masses = fp.stationary()
     assert fp.circulation(masses, [1.0, -2.0]) == pytest.approx(fp.circulation(masses), rel=1e-9)
     with pytest.raises(ValueError, match="two axes"):
-        well(64, 0.2).circulation(well(64, 0.2).stationary())
+        double_well(64, 0.2).circulation(double_well(64, 0.2).stationary())
     with pytest.raises(ValueError, match="masses must have the grid's shape"):
         fp.current(masses[1:])
 
 
 def test_balance_has_no_current() -> None:
-    fp = well(128, 0.2)
+    fp = double_well(128, 0.2)
     made = fp.entropy_production(fp.stationary())
     assert np.max(np.abs(fp.current(fp.stationary()))) <= 1e-15 * fp.generator.max_exit_rate
     assert made.housekeeping == pytest.approx(0, abs=1e-10) and fp.dissipation(fp.stationary()) < 1e-10
@@ -83,7 +65,7 @@ def test_balance_has_no_current() -> None:
 @pytest.mark.parametrize("cells", [128])
 def test_dissipation_identity_with_rotation(cells: int) -> None:
     """dKL/dt = −∫ ρ ∇log(ρ/ρ_ss)ᵀ A ∇log(ρ/ρ_ss): against central differences of KL, and the Gaussian's own."""
-    fp, step = rotated_ou(cells), 1e-3
+    fp, step = rotated_ou(cells, (0.5, 0.1)), 1e-3
     for time in (0.2, 0.6, 1.5):
         before, here, after = fp.propagate(
             fp.density_of(START), [time - step, time, time + step], grid_error=False
@@ -98,7 +80,7 @@ def test_dissipation_identity_with_rotation(cells: int) -> None:
 
 
 def test_dissipation_identity_in_balance() -> None:
-    fp, step = well(512, 0.2), 1e-4
+    fp, step = double_well(512, 0.2), 1e-4
     before, here, after = fp.propagate(
         fp.density_of(Gaussian([-1.5], [[0.02]])), [0.1 - step, 0.1, 0.1 + step], grid_error=False
     ).masses
@@ -113,7 +95,7 @@ def test_kl_falls_at_every_step(temperature: float, start: float) -> None:
 
     At T = .02 the wells exchange mass at 1e-22, so that KL ends on a plateau at log 2: looked at until it is near.
     """
-    fp = well(512, temperature)
+    fp = double_well(512, temperature)
     p0 = fp.density_of(Gaussian([start], [[0.002]]))
     answer = fp.propagate(p0, np.geomspace(1e-4, 20.0 if temperature > 0.1 else 1.0, 60), grid_error=False)
     falling = np.array([kl_to_steady(fp, p) for p in (p0, *answer.masses)])
@@ -123,7 +105,7 @@ def test_kl_falls_at_every_step(temperature: float, start: float) -> None:
 
 
 def test_late_slope_of_kl_is_twice_the_gap() -> None:
-    fp = well(256, 0.2)
+    fp = double_well(256, 0.2)
     gap = fp.slow_modes(1).gap
     times = np.array([3.0, 3.2]) / gap
     late = [kl_to_steady(fp, p) for p in fp.propagate(fp.density_of(Gaussian([-1.0], [[0.04]])), times).masses]

@@ -13,12 +13,8 @@ _ASYMMETRY = {8: 1e-10, 4: 3e-6}  # up to which detailed balance holds, by the b
 
 def edge_ends(generator: Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """For each offset the flat numbers i and j of its edges' ends, and their rates i → j and j → i, in float64."""
-    size = int(np.prod(generator.cells))
     found = []
-    for forward, backward, shift in zip(
-        generator.rates_forward, generator.rates_backward, generator.shifts, strict=True
-    ):
-        fwd, back = (np.asarray(r, dtype=np.float64).reshape(-1)[: size - shift] for r in (forward, backward))
+    for shift, fwd, back in generator.edges():
         here = np.nonzero(fwd > 0)[0]
         found.append((here, here + shift, fwd[here], back[here]))
     return found
@@ -84,13 +80,9 @@ def reversible_part(generator: Generator, log_masses: Float[np.ndarray, "*cells"
     """
     logs = np.asarray(log_masses, dtype=np.float64).reshape(-1)
     forward, backward = [], []
-    for rates_forward, rates_backward, shift in zip(
-        generator.rates_forward, generator.rates_backward, generator.shifts, strict=True
-    ):
-        fwd, back = (np.asarray(r, dtype=np.float64).reshape(-1).copy() for r in (rates_forward, rates_backward))
-        here = np.nonzero(fwd[: len(fwd) - shift] > 0)[0]
-        f, b = fwd[here], back[here]
-        climb = np.clip(log_ratios(logs, here, here + shift, f, b), -700, 700)  # e^700 is a number still
+    for here, there, f, b in edge_ends(generator):
+        climb = np.clip(log_ratios(logs, here, there, f, b), -700, 700)  # e^700 is a number still
+        fwd, back = np.zeros((2, logs.size))
         fwd[here], back[here] = (f + b * np.exp(climb)) / 2, (b + f * np.exp(-climb)) / 2
         forward.append(fwd.reshape(generator.cells))
         backward.append(back.reshape(generator.cells))

@@ -11,12 +11,8 @@ def edge_flows(generator: Generator, masses: Float[Array | np.ndarray, "*cells"]
     """Net mass per time along each edge, fwd p_i − back p_{i+e}, stored at i in C order, (m, n)."""
     flat = np.asarray(masses, dtype=np.float64).reshape(-1)
     flows = np.zeros((len(generator.offsets), flat.size))
-    for k, shift in enumerate(generator.shifts):
-        fwd, back = (
-            np.asarray(r[k], dtype=np.float64).reshape(-1)[: flat.size - shift]
-            for r in (generator.rates_forward, generator.rates_backward)
-        )
-        flows[k, : flat.size - shift] = fwd * flat[:-shift] - back * flat[shift:]
+    for row, (shift, fwd, back) in zip(flows, generator.edges(), strict=True):
+        row[:-shift] = fwd * flat[:-shift] - back * flat[shift:]
     return flows
 
 

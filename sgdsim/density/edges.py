@@ -27,57 +27,58 @@ def bernoulli(z: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         return np.where(small, 1 - z / 2 + z**2 / 12, safe / np.expm1(safe))
 
 
-def edge_drops(
+def edge_terms(
     grid: Grid,
     offsets: Int[np.ndarray, "m d"],
+    weights: Float[np.ndarray, "n m"],
     drift: VectorField,
     diffusion: TensorField,
     potential: ScalarField | None,
-) -> list[Float[np.ndarray, "*cells"]]:
-    """The drop z of log density along the edge i → i + e in the absence of a current, (*cells,) for each offset.
+) -> list[tuple[Float[np.ndarray, "*cells"], Float[np.ndarray, "*cells"]]]:
+    """The conductance λ and the drop z of log density along the edge i → i + e without a current, for each offset.
 
-    With a potential z = ψ(x_j) − ψ(x_i); otherwise −(x_j − x_i)·A⁻¹(b − ∇·A) at the edge's midpoint, and in 1-D the
-    integral of that along the edge. Entries of edges that leave through a wall mean nothing.
+    λ is the mean of Selling's weights at both ends. With a potential z = ψ(x_j) − ψ(x_i), otherwise
+    −(x_j − x_i)·A⁻¹(b − ∇·A) at the edge's midpoint. In 1-D both are integrals along the edge. Entries of edges that
+    leave through a wall mean nothing.
     """
-    axes = tuple(range(grid.dim))
-    if potential is not None:
-        values = potential_at(potential, grid.centres.reshape(-1, grid.dim)).reshape(grid.cells)
-        return [np.roll(values, -offset, axes) - values for offset in offsets]
     if grid.dim == 1:
-        return [-grid.widths[0] * _slopes_along(grid, drift, diffusion) @ _WEIGHTS]
-    return _drops_at_midpoints(grid, offsets, drift, diffusion)
+        return [_integrals_along(grid, drift, diffusion, potential)]
+    axes = tuple(range(grid.dim))
+    if potential is None:
+        drops = _drops_at_midpoints(grid, offsets, drift, diffusion)
+    else:
+        values = potential_at(potential, grid.centres.reshape(-1, grid.dim)).reshape(grid.cells)
+        drops = [np.roll(values, -offset, axes) - values for offset in offsets]
+    ends = [weight.reshape(grid.cells) for weight in weights.T]
+    means = [(w + np.roll(w, -offset, axes)) / 2 for w, offset in zip(ends, offsets, strict=True)]
+    return list(zip(means, drops, strict=True))
 
 
-def edge_factors(
+def _integrals_along(
     grid: Grid, drift: VectorField, diffusion: TensorField, potential: ScalarField | None
-) -> Float[np.ndarray, "*cells"] | float:
-    """What the mean diffusion of an edge's ends is to be multiplied by: 1, except in 1-D, (n,).
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Conductance and drop in 1-D, such that the current through an edge of width h keeps e^{−ψ}:
 
-    In 1-D the current through an edge of width h that keeps e^{−ψ} is
-
-        J = (p_i e^{ψ_i} − p_j e^{ψ_j}) / (h ∫ e^ψ/A dx) = (fwd p_i − back p_j),   fwd = B(z) / (h² κ),
+        J = (p_i e^{ψ_i} − p_j e^{ψ_j}) / (h ∫ e^ψ/A dx) = fwd p_i − back p_j,   fwd = B(z)/(h² κ),
 
     κ the mean of e^{r}/A under the weight e^{zs}, s ∈ [0, 1] along the edge, with r(s) = ψ(s) − ψ_i − zs what ψ departs
     from a straight line by. Scharfetter and Gummel leave out r. With it a steady current, too, is exact up to the
     quadrature (4 Gauss points) and the trapezoidal rule for Σp = 1, which converges exponentially on a ring.
     """
-    if grid.dim > 1:
-        return 1.0
     h, along = grid.widths[0], _points_along(grid)
-    tensor = diffusion_at(diffusion, along.reshape(-1, 1)).reshape(along.shape)
+    points = along.reshape(-1, 1)
     if potential is None:
-        slopes = -h * _slopes_along(grid, drift, diffusion)
+        slopes = -h * slope_at(drift, diffusion, points).reshape(along.shape)
         climb, z = slopes @ _INTEGRATE.T, slopes @ _WEIGHTS
     else:
-        values = potential_at(potential, grid.centres.reshape(-1, 1))
-        climb = potential_at(potential, along.reshape(-1, 1)).reshape(along.shape) - values[:, None]
+        values = potential_at(potential, grid.centres)
+        climb = potential_at(potential, points).reshape(along.shape) - values[:, None]
         z = np.roll(values, -1) - values
-    bend = np.clip(climb - z[:, None] * _NODES, -50, 50)  # beyond it no grid resolves the edge
     tilt = z[:, None] * _NODES
+    bend = np.clip(climb - tilt, -50, 50)  # beyond it no grid resolves the edge
     weight = _WEIGHTS * np.exp(tilt - np.max(tilt, axis=1, keepdims=True))
-    harmonic = np.sum(weight * np.exp(bend) / tensor, axis=1) / np.sum(weight, axis=1)
-    ends = diffusion_at(diffusion, grid.centres.reshape(-1, 1)).reshape(-1)
-    return 2 / ((ends + np.roll(ends, -1)) * harmonic)
+    resistance = np.exp(bend) / diffusion_at(diffusion, points).reshape(along.shape)
+    return np.sum(weight, axis=1) / (h**2 * np.sum(weight * resistance, axis=1)), z
 
 
 def _points_along(grid: Grid) -> Float[np.ndarray, "n 4"]:
@@ -87,12 +88,6 @@ def _points_along(grid: Grid) -> Float[np.ndarray, "n 4"]:
     if not grid.periodic[0]:
         along[-1] = x[-1]
     return along
-
-
-def _slopes_along(grid: Grid, drift: VectorField, diffusion: TensorField) -> Float[np.ndarray, "n 4"]:
-    """d log ρ/dx without a current at the Gauss points of each edge."""
-    along = _points_along(grid)
-    return slope_at(drift, diffusion, along.reshape(-1, 1)).reshape(along.shape)
 
 
 def _drops_at_midpoints(

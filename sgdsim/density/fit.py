@@ -1,5 +1,7 @@
 """A grid fitted to a run."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -11,20 +13,25 @@ BOUNDS = {1: (512, 4096), 2: (64, 256), 3: (32, 64)}  # fewest and most cells of
 
 
 def fitted_grid(
-    lower: Float[np.ndarray, " d"], upper: Float[np.ndarray, " d"], widths: Float[np.ndarray, " d"]
+    lower: Float[np.ndarray, " d"],
+    upper: Float[np.ndarray, " d"],
+    widths: Float[np.ndarray, " d"],
+    cells: int | Sequence[int] | None = None,
 ) -> Grid:
     """A grid over the box with eight cells across the narrowest steady width of each axis, within bounds.
 
     Args:
         lower, upper: the box to cover, (d,).
         widths: the narrowest width to resolve along each axis, (d,); zero or NaN where it is not known.
+        cells: cells per axis instead, one number for all axes or one for each.
     """
+    if cells is not None:
+        return Grid(lower, upper, np.broadcast_to(cells, len(lower)))
     fewest, most = BOUNDS[len(lower)]
     with np.errstate(divide="ignore", invalid="ignore"):
         wanted = CELLS_PER_WIDTH * (upper - lower) / widths
     wanted = np.where(np.isfinite(wanted), wanted, most)
-    cells = np.clip(STEP * np.ceil(wanted / STEP), fewest, most).astype(int)
-    return Grid(lower, upper, cells)
+    return Grid(lower, upper, np.clip(STEP * np.ceil(wanted / STEP), fewest, most).astype(int))
 
 
 def cells_per_width(grid: Grid, widths: Float[np.ndarray, " d"]) -> float:

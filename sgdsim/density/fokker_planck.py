@@ -18,7 +18,7 @@ from sgdsim.density.fields import ScalarField, TensorField, VectorField, potenti
 from sgdsim.density.gaussian import wrapped_gaussian_masses
 from sgdsim.density.generator import MEMORY_LIMIT, Generator
 from sgdsim.density.grid import Grid, Numbers, merge_cells
-from sgdsim.density.grid_estimate import GridEstimate, grid_errors
+from sgdsim.density.grid_estimate import GridEstimate, error_multiple, grid_errors
 from sgdsim.density.passage import passage_times
 from sgdsim.density.propagate import Propagation, propagate, warn_of_cut_off
 from sgdsim.density.spectrum import SlowModes, slow_modes
@@ -80,7 +80,6 @@ class FokkerPlanck:
         self.regularisation, self.memory_limit = float(regularisation), memory_limit
         self.generator = Generator.of(grid, drift, self.tensor, potential, memory_limit)
         self._log_stationary: Float[np.ndarray, "*cells"] | None = None
-        self._coarser: FokkerPlanck | None = None
 
     @property
     def tensor(self) -> TensorField:
@@ -167,19 +166,11 @@ class FokkerPlanck:
         """
         masses, when = self.checked_masses("p0", p0), checked_times(times)
         answer = propagate(self, masses, when, method, progress)
-        wall = self.grid.boundary_mass(answer.masses)
-        error = self._grid_error(masses, answer) if grid_error else answer.grid_error
-        answer = dataclasses.replace(answer, boundary_mass=wall, grid_error=error, regularisation=self.regularisation)
         warn_of_cut_off(answer)
-        return answer
-
-    def _grid_error(self, masses: Float[np.ndarray, "*cells"], answer: Propagation) -> Float[np.ndarray, " T"]:
-        """Σ|Δmass| against the coarser grid over k² − 1, at each time."""
-        coarse = self.coarser()
-        if coarse is None:
-            return answer.grid_error
-        rough = propagate(coarse, merge_cells(masses, self.grid.ratio_to(coarse.grid)), answer.times)
-        return grid_errors(answer.masses, rough.masses)
+        if not grid_error or self.coarser is None:
+            return answer
+        rough = propagate(self.coarser, merge_cells(masses, self.grid.ratio_to(self.coarser.grid)), when)
+        return dataclasses.replace(answer, grid_error=grid_errors(answer.masses, rough.masses))
 
     def stationary(self) -> Float[np.ndarray, "*cells"]:
         """The steady state's cell masses, (*cells,); far tails underflow to 0 at small temperature."""
@@ -204,10 +195,9 @@ class FokkerPlanck:
 
     def stationary_error(self) -> float:
         """Σ|Δmass| of the steady state that the cells' width makes; NaN where the cells cannot be merged."""
-        coarse = self.coarser()
-        if coarse is None:
+        if self.coarser is None:
             return math.nan
-        return float(grid_errors(self.stationary()[None], coarse.stationary()[None])[0])
+        return float(grid_errors(self.stationary()[None], self.coarser.stationary()[None])[0])
 
     def slow_modes(self, count: int = 1) -> SlowModes:
         """The `count` slowest decaying modes: their rates, densities and observables.
@@ -318,26 +308,27 @@ class FokkerPlanck:
             memory_limit=self.memory_limit,
         )
 
+    @functools.cached_property
     def coarser(self) -> "FokkerPlanck | None":
         """The same equation on the finest grid that the cells can be merged to, made once; None if there is none."""
         factor = self.grid.coarsening_factor
-        if self._coarser is None and factor is not None:
-            try:
-                self._coarser = self.coarsen(factor)
-            except ValueError:  # too few cells for this tensor's edges, or a field that fails at the new centres
-                return None
-        return self._coarser
+        if factor is None:
+            return None
+        try:
+            return self.coarsen(factor)
+        except ValueError:  # too few cells for this tensor's edges, or a field that fails at the new centres
+            return None
 
     def _estimate(self, measure: Callable[["FokkerPlanck"], float]) -> GridEstimate:
         """A number of this equation, with its error from the coarser grid."""
-        value, coarse = measure(self), self.coarser()
-        if coarse is None:
+        value = measure(self)
+        if self.coarser is None:
             return GridEstimate(value)
         try:
-            rough = measure(coarse)
+            rough = measure(self.coarser)
         except (ValueError, ArithmeticError):  # what these cells can still tell, coarser ones need not
             return GridEstimate(value)
-        return GridEstimate(value, abs(value - rough) / (self.grid.ratio_to(coarse.grid) ** 2 - 1))
+        return GridEstimate(value, abs(value - rough) / error_multiple(self.grid.ratio_to(self.coarser.grid)))
 
     def boundary_mass(self, masses: Float[Array | np.ndarray, "*cells"]) -> float:
         """The mass in the cells at the walls: what the walls of the box may have touched."""

@@ -48,13 +48,11 @@ def wrapped_gaussian_masses(
         return gaussian_masses(grid, mean, covariance)
     _require_covariance(mean, covariance)
     length = grid.upper - grid.lower
-    spread = _FAR * np.sqrt(np.abs(np.diag(covariance)))
-    turns = np.where(grid.periodic, np.floor((mean - grid.lower) / length), 0)
-    inside = mean - turns * length
+    spread = _FAR * np.sqrt(np.diag(covariance))
     reach = np.where(grid.periodic, np.ceil(spread / length), 0).astype(int)  # boxes needed on either side
     cells = np.asarray(grid.cells)
     wide = Grid(grid.lower - reach * length, grid.upper + reach * length, cells * (2 * reach + 1))
-    masses = gaussian_masses(wide, inside, covariance)
+    masses = gaussian_masses(wide, grid.wrap(mean), covariance)
     for axis, n in enumerate(grid.cells):
         masses = masses.reshape(*masses.shape[:axis], -1, n, *masses.shape[axis + 1 :]).sum(axis=axis)
     return masses

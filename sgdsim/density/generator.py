@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float
 
-from sgdsim.density.edges import bernoulli, edge_drops, edge_factors
+from sgdsim.density.edges import bernoulli, edge_terms
 from sgdsim.density.fields import (
     ScalarField,
     TensorField,
@@ -40,7 +40,7 @@ class Generator(eqx.Module):
         fwd_e = λ_e B(z),   back_e = λ_e B(−z),   B(z) = z/(eᶻ − 1),
 
     with λ_e the mean of both ends and z the drop of log density from i to i + e in the absence of a current
-    (`edge_drops`; in 1-D both are integrals over the edge, so that the steady state and its current are exact).
+    (`edge_terms`; in 1-D both are integrals over the edge, so that the steady state and its current are exact).
     Order 2 in h; every off-diagonal rate is ≥ 0 for any drift and any SPD tensor A(x).
 
     Sources: Scharfetter and Gummel 1969; Chang and Cooper 1970; Fehrenbach and Mirebeau 2014 (Selling's edges).
@@ -85,16 +85,13 @@ class Generator(eqx.Module):
         tensor = diffusion_at(diffusion, points)
         offsets, weights = selling(tensor / np.outer(grid.widths, grid.widths))
         _require_fit(offsets, grid)
-        drops = edge_drops(grid, offsets, drift, diffusion, potential)
+        terms = edge_terms(grid, offsets, weights, drift, diffusion, potential)
         require_periodic(grid, drift, diffusion, potential)
         if potential is not None:
             require_gibbs(drift, diffusion, potential, points)
-        factors = edge_factors(grid, drift, diffusion, potential)
 
         edges: dict[tuple[int, ...], np.ndarray] = {}
-        for offset, weight, z in zip(offsets, np.moveaxis(weights, 1, 0), drops, strict=True):
-            weight = weight.reshape(grid.cells)
-            conductance = (weight + np.roll(weight, -offset, range(grid.dim))) / 2 * factors
+        for offset, (conductance, z) in zip(offsets, terms, strict=True):
             _add_edges(edges, grid, offset, np.stack([_rate(conductance, z), _rate(conductance, -z)]))
         kept = sorted(edges)
         return Generator(
@@ -114,14 +111,25 @@ class Generator(eqx.Module):
         strides = [int(np.prod(self.cells[axis + 1 :])) for axis in range(len(self.cells))]
         return tuple(sum(c * s for c, s in zip(e, strides, strict=True)) for e in self.offsets)
 
+    def edges(self, dtype: type | None = np.float64) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """On the host, for each offset its shift s and the rates i → i + s and back, for i = 0 … n − 1 − s in C order.
+
+        A rate is zero where there is no such edge; `dtype` None keeps the rates' own.
+        """
+        size = int(np.prod(self.cells))
+        forward, backward = (
+            np.asarray(r, dtype=dtype).reshape(-1, size) for r in (self.rates_forward, self.rates_backward)
+        )
+        rates = zip(self.shifts, forward, backward, strict=True)
+        return [(shift, fwd[: size - shift], back[: size - shift]) for shift, fwd, back in rates]
+
     @property
     def exit_rates(self) -> Float[np.ndarray, "*cells"]:
         """The rate at which mass leaves each cell, −L_ii, (*cells,), in 1/time."""
-        size = int(np.prod(self.cells))
-        forward, backward = (np.asarray(r).reshape(-1, size) for r in (self.rates_forward, self.rates_backward))
-        total = np.sum(forward, axis=0)
-        for back, shift in zip(backward, self.shifts, strict=True):
-            total[shift:] += back[:-shift]
+        total = np.zeros(int(np.prod(self.cells)), self.rates_forward.dtype)
+        for shift, forward, backward in self.edges(None):
+            total[:-shift] += forward
+            total[shift:] += backward
         return total.reshape(self.cells)
 
     @property
@@ -163,8 +171,7 @@ class Generator(eqx.Module):
         """L as an (n, n) matrix in float64, cells in C order; its columns sum to zero."""
         size = int(np.prod(self.cells))
         matrix = scipy.sparse.csc_matrix((size, size))
-        for fwd, back, shift in zip(self.rates_forward, self.rates_backward, self.shifts, strict=True):
-            fwd, back = (np.asarray(r, dtype=np.float64).reshape(-1)[: size - shift] for r in (fwd, back))
+        for shift, fwd, back in self.edges():
             matrix = matrix + scipy.sparse.diags([fwd, back], [-shift, shift], shape=(size, size), format="csc")
         exit_rates = np.asarray(matrix.sum(axis=0)).reshape(-1)
         matrix = scipy.sparse.csc_matrix(matrix - scipy.sparse.diags(exit_rates))

@@ -11,14 +11,11 @@ from sgdsim.density.grid import merge_cells
 
 @dataclass(frozen=True)
 class GridEstimate:
-    """A number and its error of discretisation, measured by a grid of coarser cells.
-
-    The scheme is of second order, so with cells k times as wide the error is k² times as large, and the difference of
-    the two answers is k² − 1 times the error of the finer one.
+    """A number and its error of discretisation, measured by a grid of coarser cells (`error_multiple`).
 
     Attributes:
         value: on the grid itself.
-        grid_error: |value − the coarser grid's| / (k² − 1); NaN where the cells cannot be merged.
+        grid_error: |value − the coarser grid's| over that multiple; NaN where the cells cannot be merged.
     """
 
     value: float
@@ -31,8 +28,16 @@ class GridEstimate:
         return f"{self.value:.7g} ± {self.grid_error:.1g} (grid)"
 
 
+def error_multiple(ratio: int) -> int:
+    """How many errors of the finer of two answers they lie apart, the coarser one's cells k = `ratio` times as wide.
+
+    The scheme is of second order: the coarser error is k² times the finer one, and their difference k² − 1 times it.
+    """
+    return ratio**2 - 1
+
+
 def grid_errors(fine: Float[np.ndarray, "T *cells"], coarse: Float[np.ndarray, "T *merged"]) -> Float[np.ndarray, " T"]:
-    """Σ|Δmass| that the fine cells make at each time: their difference from cells k times as wide, over k² − 1."""
+    """Σ|Δmass| that the fine cells make at each time, from the masses on cells some times as wide."""
     k = fine.shape[1] // coarse.shape[1]
     gaps = [np.abs(merge_cells(p, k) - q).sum(dtype=np.float64) for p, q in zip(fine, coarse, strict=True)]
-    return np.asarray(gaps) / (k**2 - 1)
+    return np.asarray(gaps) / error_multiple(k)

@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 from sgdsim.density.balance import reversible_part
 from sgdsim.density.chebyshev import chebyshev
 from sgdsim.density.generator import Generator
+from sgdsim.density.grid import Grid
 from sgdsim.density.resolvent import is_tridiagonal
 from sgdsim.density.spectrum import slow_modes
 from sgdsim.density.talbot import talbot
@@ -38,6 +39,16 @@ class Equation(Protocol):
     @property
     def generator(self) -> Generator:
         """L."""
+        ...
+
+    @property
+    def grid(self) -> Grid:
+        """The cells that L is on."""
+        ...
+
+    @property
+    def regularisation(self) -> float:
+        """ε of the εI that was added to the diffusion."""
         ...
 
     @property
@@ -77,7 +88,7 @@ class Propagation:
     exit_rate: float
     grid_error: Float[np.ndarray, " T"]
     boundary_mass: Float[np.ndarray, " T"]
-    regularisation: float = 0.0
+    regularisation: float
 
     @property
     def cuts_off_mass(self) -> bool:
@@ -144,7 +155,6 @@ def propagate(
         method = method if matvecs == 0 else f"{method}, the steady state from t = {settled:.3g}"
     stacked = np.stack(stepped)
     sums = np.sum(stacked.reshape(len(stacked), -1), axis=1, dtype=np.float64)
-    unknown = np.full(len(times), np.nan)
     return Propagation(
         times=times,
         masses=stacked,
@@ -153,8 +163,9 @@ def propagate(
         smallest=float(np.min(stacked)),
         matvecs=matvecs,
         exit_rate=rate,
-        grid_error=unknown,
-        boundary_mass=unknown,
+        grid_error=np.full(len(times), np.nan),
+        boundary_mass=equation.grid.boundary_mass(stacked),
+        regularisation=equation.regularisation,
     )
 
 

@@ -12,6 +12,7 @@ from sgdsim.density.generator import Generator
 
 Flow = Callable[[np.ndarray], np.ndarray]
 Solve = Callable[[Inexact[np.ndarray, " n"]], Inexact[np.ndarray, " n"]]
+Factor = Callable[[complex, float], Solve]
 
 
 def is_tridiagonal(generator: Generator) -> bool:
@@ -21,11 +22,7 @@ def is_tridiagonal(generator: Generator) -> bool:
 
 def net_inflow(generator: Generator) -> Flow:
     """p ↦ L p on flat masses, in flux form: what leaves one cell enters the other, so that Σ L p is rounding."""
-    size = int(np.prod(generator.cells))
-    edges = [
-        (shift, np.asarray(fwd).reshape(-1)[: size - shift], np.asarray(back).reshape(-1)[: size - shift])
-        for fwd, back, shift in zip(generator.rates_forward, generator.rates_backward, generator.shifts, strict=True)
-    ]
+    edges = generator.edges(None)
 
     def inflow(masses: np.ndarray) -> np.ndarray:
         total = np.zeros_like(masses)
@@ -38,18 +35,18 @@ def net_inflow(generator: Generator) -> Flow:
     return inflow
 
 
-def resolvent(generator: Generator, scale: float) -> Callable[[complex], Solve]:
-    """s ↦ (sI − cL)^{−1}, a function that factors for each s and returns the solve; c is `scale`.
+def resolvent(generator: Generator) -> Factor:
+    """(s, c) ↦ (sI − cL)^{−1}, a function that factors for each pair and returns the solve.
 
     Tridiagonal generators go to LAPACK's gttrf, others to SuperLU.
     """
     if is_tridiagonal(generator):
-        return _tridiagonal_resolvent(generator, scale)
-    matrix = generator.as_sparse().astype(generator.rates_forward.dtype) * scale
+        return _tridiagonal_resolvent(generator)
+    matrix = generator.as_sparse().astype(generator.rates_forward.dtype)
     identity = scipy.sparse.identity(matrix.shape[0], dtype=matrix.dtype, format="csc")
 
-    def factor(s: complex) -> Solve:
-        shifted = scipy.sparse.csc_matrix(identity * s - matrix)
+    def factor(s: complex, c: float) -> Solve:
+        shifted = scipy.sparse.csc_matrix(identity * s - matrix * c)
         kind = np.result_type(matrix.dtype, np.complex64) if np.iscomplexobj(s) else matrix.dtype
         lu = factored(shifted.astype(kind))
         return lambda y: lu.solve(np.asarray(y, dtype=kind))
@@ -67,22 +64,18 @@ def factored(matrix: scipy.sparse.csc_matrix, pivoting: float = 0.0) -> scipy.sp
     )
 
 
-def _tridiagonal_resolvent(generator: Generator, scale: float) -> Callable[[complex], Solve]:
-    forward, backward = (
-        np.asarray(r)[0, :-1] * np.asarray(scale, r.dtype) for r in (generator.rates_forward, generator.rates_backward)
-    )
-    exits = np.append(forward, forward.dtype.type(0)) + np.insert(backward, 0, 0)
-
+def _tridiagonal_resolvent(generator: Generator) -> Factor:
+    [(_, forward, backward)], exits = generator.edges(None), generator.exit_rates
     # Named once: jaxtyping's shapes on inner functions, and the look-up of routines, would cost as much as the solves.
     routines = {
         kind: scipy.linalg.lapack.get_lapack_funcs(("gttrf", "gttrs"), dtype=kind)
         for kind in (forward.dtype, np.result_type(forward.dtype, np.complex64))
     }
 
-    def factor(s: complex) -> Solve:
+    def factor(s: complex, c: float) -> Solve:
         kind = np.result_type(forward.dtype, np.complex64) if np.iscomplexobj(s) else forward.dtype
         gttrf, gttrs = routines[kind]
-        *factors, _ = gttrf((-forward).astype(kind), (exits + s).astype(kind), (-backward).astype(kind))
+        *factors, _ = gttrf((-c * forward).astype(kind), (c * exits + s).astype(kind), (-c * backward).astype(kind))
         return lambda y: gttrs(*factors, np.asarray(y, dtype=kind))[0]
 
     return factor

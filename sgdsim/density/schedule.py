@@ -48,7 +48,7 @@ def propagate_schedule(
     start = phases[0][0].checked_masses("p0", p0)
     answer = _through(phases, start, when, method)
     warn_of_cut_off(answer)
-    coarser = [(fp.coarser(), duration) for fp, duration in phases] if grid_error else []
+    coarser = [(fp.coarser, duration) for fp, duration in phases] if grid_error else []
     coarse = [(fp, duration) for fp, duration in coarser if fp is not None]
     if len(coarse) < len(phases):
         return answer

@@ -38,9 +38,7 @@ def stationary_log_masses(generator: Generator) -> Float[np.ndarray, "*cells"]:
         ArithmeticError: if ‖Lπ‖₁/q exceeds 1e-12, or the log density falls too steeply.
     """
     if is_tridiagonal(generator):
-        forward, backward = (
-            np.asarray(r[0, :-1], dtype=np.float64) for r in (generator.rates_forward, generator.rates_backward)
-        )
+        [(_, forward, backward)] = generator.edges()
         logs = np.concatenate([[0.0], np.cumsum(np.log(forward) - np.log(backward))])
         return logs - logsumexp(logs)
     matrix = generator.as_sparse()

@@ -43,12 +43,12 @@ def talbot(
     """
     p, pi = (np.asarray(m, dtype=np.float64).reshape(-1) for m in (masses, steady))
     source = duration * net_inflow(generator)(p)
-    solve_at = resolvent(generator, duration)
+    factor = resolvent(generator)
 
     def increment(count: int) -> np.ndarray:  # jaxtyping would evaluate a shape at every call
         total = np.zeros_like(p)
         for z, weight in zip(*talbot_contour(count), strict=True):
-            y = solve_at(z)(source / z)
+            y = factor(z, duration)(source / z)
             total += np.real(weight * (y - np.sum(y) * pi))
         return total
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sgdsim.density.generator import Generator
-from sgdsim.density.resolvent import Flow, net_inflow, resolvent
+from sgdsim.density.resolvent import Factor, Flow, net_inflow, resolvent
 
 _GAMMA = 2 - np.sqrt(2)  # both stages then share one matrix
 _TOLERANCE = {8: 1e-11, 4: 1e-6}  # in L1, by the bytes of a float
@@ -39,12 +39,12 @@ def tr_bdf2(
         ArithmeticError: if answers stop coming nearer to each other: the tolerance is under the rounding of q·t.
     """
     dtype = np.dtype(generator.rates_forward.dtype)
-    p, inflow = np.asarray(masses, dtype=dtype).reshape(-1), net_inflow(generator)
+    p, inflow, factor = np.asarray(masses, dtype=dtype).reshape(-1), net_inflow(generator), resolvent(generator)
     tolerance = _TOLERANCE[dtype.itemsize]
     rows: list[Float[np.ndarray, " n"]] = []  # the last row of the extrapolation table, as increments of p
     steps, solves, apart = _FIRST, 0, np.inf
     while steps <= _MOST:
-        row = [_increment(generator, inflow, p, duration, steps)]
+        row = [_increment(factor, inflow, p, duration, steps)]
         solves += 2 * steps
         for order, before in enumerate(rows, start=2):
             row.append(row[-1] + (row[-1] - before) / dtype.type(2**order - 1))
@@ -62,13 +62,13 @@ def tr_bdf2(
 
 
 def _increment(
-    generator: Generator, inflow: Flow, p: Float[np.ndarray, " n"], duration: float, steps: int
+    factor: Factor, inflow: Flow, p: Float[np.ndarray, " n"], duration: float, steps: int
 ) -> Float[np.ndarray, " n"]:
     """p(t) − p after equal steps."""
     real = p.dtype.type
     half = real(_GAMMA * duration / steps / 2)
     carry = real((1 - _GAMMA) ** 2 / (_GAMMA * (2 - _GAMMA)))
-    solve = resolvent(generator, float(half))(1.0)
+    solve = factor(1.0, float(half))
     total = np.zeros_like(p)
     for _ in range(steps):
         here = p + total

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Key
 
 from sgdsim.density import FokkerPlanck, Grid
 from sgdsim.density.fit import fitted_grid
+from sgdsim.density.grid import merge_cells
+from sgdsim.density.grid_estimate import error_multiple
 from sgdsim.draws import key_words
 from sgdsim.ensemble import Gaussian, Trajectory, simulate
 from sgdsim.measures import (
@@ -27,6 +29,7 @@ from sgdsim.processes import SGD, Langevin
 from sgdsim.studies.comparison import Comparison, DensityComparison, DistanceComparison, Moments
 from sgdsim.studies.local import Local, measure_local, spread_over_path
 from sgdsim.studies.result import process_settings
+from sgdsim.studies.steady_grid import steady_widths
 from sgdsim.studies.validity import validity
 
 GRID_DIMENSIONS = 3  # a density is put on a grid up to here
@@ -120,11 +123,9 @@ def compare(
     }
     if not isinstance(start, Gaussian) or sgd.dim > GRID_DIMENSIONS:
         return Comparison(distance=_distances(sgd, chain, cloud, halved, distance_key), density=None, **common)
-    widths = _narrowest(sgd, minima)
+    widths = steady_widths(sgd, minima)
     if grid is None:
-        grid = fitted_grid(*_box(start, chain, cloud, widths), widths)
-        if cells is not None:
-            grid = Grid(grid.lower, grid.upper, np.broadcast_to(cells, grid.dim))
+        grid = fitted_grid(*_box(start, chain, cloud, widths), widths, cells)
     density = _densities(sgd, limit, start, grid, widths, chain, cloud, halved, progress)
     return Comparison(density=density, distance=None, **common)
 
@@ -258,12 +259,6 @@ def _moments(trajectory: Trajectory) -> tuple[Moments, ...]:
     return tuple(Moments(mean(x), covariance(x)) for x in trajectory.particles)
 
 
-def _narrowest(sgd: SGD, minima: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " d"]:
-    """The narrowest steady width along each axis over the minima; NaN where there is none."""
-    widths = [curvature.steady_widths(sgd.problem, x, float(sgd.temperature)) for x in minima]
-    return np.min(widths, axis=0) if widths else np.full(sgd.dim, np.nan)
-
-
 def _box(
     start: Gaussian, chain: Trajectory, cloud: Trajectory, widths: Float[np.ndarray, " d"]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -302,10 +297,10 @@ def _densities(
     rough_steady = [
         kl_between_densities(p, rough.stationary(), log_q=rough.log_stationary()) for p in rough_density.masses
     ]
-    # The scheme is of second order, so half the cells make four times the error, and their difference is three of ours.
-    to_steady_error = [abs(a - b) / 3 for a, b in zip(to_steady, rough_steady, strict=True)]
+    multiple = error_multiple(2)
+    to_steady_error = [abs(a - b) / multiple for a, b in zip(to_steady, rough_steady, strict=True)]
     grid_error = [
-        kl_between_densities(_merge_pairs(p), q, log_q=np.log(np.maximum(q, np.finfo(q.dtype).tiny))) / 9
+        kl_between_densities(merge_cells(p, 2), q, log_q=np.log(np.maximum(q, np.finfo(q.dtype).tiny))) / multiple**2
         for p, q in zip(density.masses, rough_density.masses, strict=True)
     ]
     few = halved.particles.shape[1]
@@ -315,7 +310,7 @@ def _densities(
         masses=density.masses,
         steady=steady,
         propagation=repr(density),
-        boundary_mass=max(fp.boundary_mass(p) for p in density.masses),
+        boundary_mass=float(np.max(density.boundary_mass)),
         sgd=tuple(kl(x, grid, p) for x, p in zip(chain.particles, density.masses, strict=True)),
         langevin=tuple(kl(x, grid, p) for x, p in zip(cloud.particles, density.masses, strict=True)),
         to_steady=tuple(Estimate(v, e) for v, e in zip(to_steady, to_steady_error, strict=True)),
@@ -334,13 +329,6 @@ def _densities(
 def _outside(grid: Grid, trajectory: Trajectory) -> tuple[int, ...]:
     """How many finite particles lie outside the grid at each saved time."""
     return tuple(int(np.sum(grid.locate(_finite(x)) < 0)) for x in trajectory.particles)
-
-
-def _merge_pairs(masses: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*halves"]:
-    """Cell masses on the grid of half the cells along each axis."""
-    for axis in range(masses.ndim):
-        masses = np.add.reduceat(masses, np.arange(0, masses.shape[axis], 2), axis=axis)
-    return masses
 
 
 def _distances(

@@ -2,23 +2,20 @@
 
 import dataclasses
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from tabulate import tabulate
 
 from sgdsim import plots
 from sgdsim.density import Grid
-from sgdsim.density.fit import CELLS_PER_WIDTH, cells_per_width
 from sgdsim.ensemble import Trajectory
 from sgdsim.measures import Estimate
 from sgdsim.studies.local import Local
-from sgdsim.studies.reading import departs, in_words
-from sgdsim.studies.result import write_files, write_json, write_npz
+from sgdsim.studies.reading import departs, in_words, resolution, table
+from sgdsim.studies.result import write_study
 from sgdsim.studies.validity import Validity
 
 COMPARISON_FILES = ("compare.png", "compare.json", "compare.npz")
@@ -137,19 +134,15 @@ class Comparison:
             for label, m in (("SGD", a), ("Langevin", b)):
                 moments.append([f"{t:.4g}" if label == "SGD" else "", label, *_entries(m)])
         return [
-            _table(["t", "KL(SGD ‖ FP)", "KL(Langevin ‖ FP)", "KL(FP ‖ steady state)"], divergences),
-            _table(["t", "cloud", *_moment_names(d.grid.dim)], moments),
+            table(["t", "KL(SGD ‖ FP)", "KL(Langevin ‖ FP)", "KL(FP ‖ steady state)"], divergences),
+            table(["t", "cloud", *_moment_names(d.grid.dim)], moments),
             self._grid_line(),
         ]
 
     def _grid_line(self) -> str:
         d = self.density
         assert d is not None
-        fit = cells_per_width(d.grid, d.widths)
-        cells = "no minimum in reach, so no steady width to resolve"
-        if np.isfinite(fit):
-            enough = "" if fit >= CELLS_PER_WIDTH else f", fewer than the {CELLS_PER_WIDTH} it should have"
-            cells = f"{fit:.1f} cells across the narrowest steady width{enough}"
+        cells = resolution(d.grid, d.widths) or "no minimum in reach, so no steady width to resolve"
         bias = max(e.value for e in d.solver_bias)
         floor = f"the floor of {d.langevin[-1].floor:.1e}"
         return "\n".join(
@@ -173,8 +166,8 @@ class Comparison:
             f"{d.solver_bias[-1]:.1e} ({_side(self.solver_is_below_floor)} the floor of {d.distance[-1].floor:.1e})"
         )
         return [
-            _table(["t", "sliced W₂(SGD, Langevin)", "|mean(SGD) − mean(Langevin)|"], distances),
-            _table(["t", "loss, SGD", "loss, Langevin", "Tr cov, SGD", "Tr cov, Langevin"], moments),
+            table(["t", "sliced W₂(SGD, Langevin)", "|mean(SGD) − mean(Langevin)|"], distances),
+            table(["t", "loss, SGD", "loss, Langevin", "Tr cov, SGD", "Tr cov, Langevin"], moments),
             note,
         ]
 
@@ -199,7 +192,7 @@ class Comparison:
                 f"{self.langevin.particle_steps_per_second:.3g}",
             ],
         ]
-        return _table(["measured once", "predicted", "SGD", "Langevin"], rows)
+        return table(["measured once", "predicted", "SGD", "Langevin"], rows)
 
     @property
     def grid_is_below_floor(self) -> bool:
@@ -277,20 +270,7 @@ class Comparison:
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write compare.png, compare.json and compare.npz into a folder; all of them or none."""
-        return write_files(
-            folder,
-            dict(
-                zip(
-                    COMPARISON_FILES,
-                    (
-                        self.plot,
-                        partial(write_json, content=self._content()),
-                        partial(write_npz, arrays=self._arrays()),
-                    ),
-                    strict=True,
-                )
-            ),
-        )
+        return write_study(folder, COMPARISON_FILES, self.plot, self._content(), self._arrays())
 
     def _content(self) -> dict[str, Any]:
         """Every number of the report, for JSON."""
@@ -330,10 +310,6 @@ class Comparison:
 
 def _side(is_below: bool) -> str:
     return "below" if is_below else "ABOVE"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return tabulate(rows, headers=header, disable_numparse=True, stralign="right")
 
 
 def _fields(value: Any) -> dict[str, Any]:

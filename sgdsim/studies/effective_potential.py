@@ -2,24 +2,22 @@
 
 import dataclasses
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from tabulate import tabulate
 
 from sgdsim import plots
 from sgdsim.density import Grid
 from sgdsim.density.drift_split import DriftSplit
 from sgdsim.density.drift_zeros import DriftZero
-from sgdsim.density.fit import CELLS_PER_WIDTH, cells_per_width
 from sgdsim.density.grid_estimate import GridEstimate
 from sgdsim.density.nearest_gibbs import NearestGibbs
 from sgdsim.measures import Estimate
-from sgdsim.studies.result import write_files, write_json, write_npz
+from sgdsim.studies.reading import resolution, table
+from sgdsim.studies.result import write_study
 
 POTENTIAL_FILES = ("potential.png", "potential.json", "potential.npz")
 CUT_OFF = 1e-6  # mass in the outermost cells from which the box is said to cut some off
@@ -114,7 +112,7 @@ class EffectivePotential:
         rows = [[label, _shown(self.estimates[key])] for key, label in ROWS.items() if key in self.estimates]
         parts = [
             self._title(),
-            _table(["number", "value ± grid error"], rows),
+            table(["number", "value ± grid error"], rows),
             self._zero_table(),
             self._minimum_table(),
             self._grid_line(),
@@ -142,7 +140,7 @@ class EffectivePotential:
             for z, phi in zip(self.zeros, self.zero_potentials, strict=True)
         ]
         what = "zero of the drift" if self.loss is None else "critical point of f"
-        return _table([what, "kind", "rates of ∂b", "Φ/T"], rows)
+        return table([what, "kind", "rates of ∂b", "Φ/T"], rows)
 
     def _minimum_table(self) -> str:
         rows = [
@@ -155,14 +153,13 @@ class EffectivePotential:
             for m in self.minima
         ]
         where = "the drift's nearest stable zero" if self.loss is None else "the nearest minimum of f"
-        return _table(["minimum of Φ", "± grid error", "Φ/T", f"distance to {where}"], rows)
+        return table(["minimum of Φ", "± grid error", "Φ/T", f"distance to {where}"], rows)
 
     def _grid_line(self) -> str:
-        fit = cells_per_width(self.grid, self.widths)
+        cells = resolution(self.grid, self.widths)
         text = f"{self.grid}: mass in its outermost cells {self.boundary_mass:.1e}"
-        if np.isfinite(fit):
-            enough = "" if fit >= CELLS_PER_WIDTH else f", fewer than the {CELLS_PER_WIDTH} it should have"
-            text += f"; {fit:.1f} cells across the narrowest steady width{enough}"
+        if cells is not None:
+            text += f"; {cells}"
         widened = self.settings.get("box_widened")
         if widened:
             text += f"; the box was widened {widened} time{'s' if widened > 1 else ''} until it held ρ_ss"
@@ -241,8 +238,7 @@ class EffectivePotential:
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write potential.png, potential.json and potential.npz into a folder; all of them or none."""
-        json, npz = partial(write_json, content=self._content()), partial(write_npz, arrays=self._arrays())
-        return write_files(folder, dict(zip(POTENTIAL_FILES, (self.plot, json, npz), strict=True)))
+        return write_study(folder, POTENTIAL_FILES, self.plot, self._content(), self._arrays())
 
     def _content(self) -> dict[str, Any]:
         """Every number of the report, for JSON."""
@@ -282,10 +278,6 @@ class EffectivePotential:
         if self.loss is not None:
             arrays["loss"] = self.loss
         return arrays
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return tabulate(rows, headers=header, disable_numparse=True, stralign="right")
 
 
 def _shown(number: GridEstimate) -> str:

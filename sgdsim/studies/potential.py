@@ -11,7 +11,7 @@ from sgdsim.density import FokkerPlanck, Grid
 from sgdsim.density.drift_split import DriftSplit, split_drift
 from sgdsim.density.drift_zeros import drift_zeros
 from sgdsim.density.fields import ScalarField, potential_at
-from sgdsim.density.grid_estimate import GridEstimate
+from sgdsim.density.grid_estimate import GridEstimate, error_multiple
 from sgdsim.density.grid_minima import grid_minima
 from sgdsim.density.nearest_gibbs import NearestGibbs, nearest_gibbs
 from sgdsim.processes import SGD
@@ -62,10 +62,8 @@ def potential(
     bar = _bar(name, progress)
     rounds = 0
     if grid is None:
-        fitted = steady_grid(sgd)
+        fitted = steady_grid(sgd, cells)
         grid, widths, rounds = fitted.grid, fitted.widths, fitted.rounds
-        if cells is not None:
-            grid = Grid(grid.lower, grid.upper, np.broadcast_to(cells, grid.dim))
     else:
         widths = steady_widths(sgd, loss_minima(sgd))
     bar.update()
@@ -126,12 +124,13 @@ def _measure(
     bar: Any,
 ) -> EffectivePotential:
     """Everything that the result holds, on the grid and on the coarser one for the errors."""
-    coarse = fp.coarser()
+    coarse = fp.coarser
     assert coarse is not None  # checked by both doors
     fine, rough = _level(fp, loss, temperature, bar), _level(coarse, loss, temperature, bar)
-    squeeze = (fp.grid.cells[0] // coarse.grid.cells[0]) ** 2 - 1
-    errors = {key: abs(value - rough.numbers[key]) / squeeze for key, value in fine.numbers.items()}
-    estimates = {key: GridEstimate(value, errors[key]) for key, value in fine.numbers.items()}
+    multiple = error_multiple(fp.grid.ratio_to(coarse.grid))
+    estimates = {
+        key: GridEstimate(value, abs(value - rough.numbers[key]) / multiple) for key, value in fine.numbers.items()
+    }
     estimates["relaxation_time"] = _relaxation_time(fp)
     zeros = drift_zeros(fp.grid, fp.drift)
     bar.update()
@@ -202,14 +201,14 @@ def _minima(
     rough: Float[np.ndarray, "*merged"],
     depth: float,
 ) -> tuple[PotentialMinimum, ...]:
-    """The minima of Φ up to a depth, each with the distance to the coarser grid's nearest over k² − 1."""
+    """The minima of Φ up to a depth, each with the error that its distance to the coarser grid's nearest tells."""
     found, others = grid_minima(grid, potential), grid_minima(coarse, rough)
-    squeeze = (grid.cells[0] // coarse.cells[0]) ** 2 - 1
     minima = []
     for point, value in zip(found.points, found.values, strict=True):
         apart = np.linalg.norm(grid.separation(others.points, point), axis=1)
         if value - found.values[0] <= depth:
-            minima.append(PotentialMinimum(point, float(np.min(apart, initial=np.inf)) / squeeze, float(value)))
+            error = float(np.min(apart, initial=np.inf)) / error_multiple(grid.ratio_to(coarse))
+            minima.append(PotentialMinimum(point, error, float(value)))
     return tuple(minima)
 
 

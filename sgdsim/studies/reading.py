@@ -1,14 +1,31 @@
-"""Readings in plain words."""
+"""Tables, and readings in plain words."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+from tabulate import tabulate
 
+from sgdsim.density import Grid
+from sgdsim.density.fit import CELLS_PER_WIDTH, cells_per_width
 from sgdsim.measures import Estimate
 
 # A floor is passed once in twenty readings at agreement, and a report has many; this far above it, hardly ever.
 MARGIN = 2.0
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A report's table: text as it is, to the right."""
+    return tabulate(rows, headers=header, disable_numparse=True, stralign="right")
+
+
+def resolution(grid: Grid, widths: Float[np.ndarray, " d"]) -> str | None:
+    """How many cells lie across the narrowest steady width, and whether they are enough; None where none is known."""
+    fit = cells_per_width(grid, widths)
+    if not np.isfinite(fit):
+        return None
+    enough = "" if fit >= CELLS_PER_WIDTH else f", fewer than the {CELLS_PER_WIDTH} it should have"
+    return f"{fit:.1f} cells across the narrowest steady width{enough}"
 
 
 def departs(reading: Estimate) -> bool:

@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,6 +69,18 @@ def write_files(folder: str | os.PathLike[str], writers: Mapping[str, Callable[[
         for name in writers:
             os.replace(Path(temporary) / name, target / name)
     return [target / name for name in writers]
+
+
+def write_study(
+    folder: str | os.PathLike[str],
+    names: Sequence[str],
+    plot: Callable[[Path], None],
+    content: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+) -> list[Path]:
+    """Write a study's figure, JSON and NPZ, named in this order; all of them or none."""
+    writers = (plot, partial(write_json, content=content), partial(write_npz, arrays=arrays))
+    return write_files(folder, dict(zip(names, writers, strict=True)))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

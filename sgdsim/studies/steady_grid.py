@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,12 +40,16 @@ class SteadyGrid:
     rounds: int
 
 
-def steady_grid(sgd: SGD) -> SteadyGrid:
+def steady_grid(sgd: SGD, cells: int | Sequence[int] | None = None) -> SteadyGrid:
     """A box outside of which the limit's steady state has next to no mass, eight cells to its narrowest width.
 
     It starts with eight steady widths around every minimum of the loss that BFGS finds from a lattice of points (around
     the parameters that the problem starts from, if it has some); then the walls that have mass move out until none has,
     on a coarse grid, and those that stand too far out move in.
+
+    Args:
+        sgd: the discrete chain.
+        cells: cells per axis of the box, one number for all axes or one for each, instead of fitted ones.
 
     Raises:
         ValueError: if no minimum is found.
@@ -70,7 +75,7 @@ def steady_grid(sgd: SGD) -> SteadyGrid:
     shed_lower, shed_upper = _without_tails(scout, masses)
     least_lower, least_upper = _around(minima, spreads, LEAST)
     widths = steady_widths(sgd, minima)
-    grid = fitted_grid(np.minimum(shed_lower, least_lower), np.maximum(shed_upper, least_upper), widths)
+    grid = fitted_grid(np.minimum(shed_lower, least_lower), np.maximum(shed_upper, least_upper), widths, cells)
     return SteadyGrid(grid, minima, widths, rounds)
 
 
