@@ -30,6 +30,7 @@ class Stream(enum.IntEnum):
     NOISE = 1  # modelled gradient noise, and the Brownian path of the Langevin limit
     MINIBATCH = 2  # which examples a minibatch holds
     PERTURBATION = 3  # isotropic noise added on top of minibatches
+    TALLY = 4  # what a tally of the path draws for itself
 
 
 COUNTER_LIMIT = 2**32  # steps, slots and particles are 32-bit counters
@@ -121,9 +122,21 @@ class Draws(eqx.Module):
         odd = (number % 2).astype(np.int32)[:, None]
         dtype = jnp.result_type(float) if dtype is None else dtype
         word0, word1 = self.words(stream, (number // 2).astype(np.uint32))
-        radius = jnp.sqrt(-2 * jnp.log(_unit_interval(word0, dtype)))
+        radius = jnp.sqrt(-2 * jnp.log(unit_interval(word0, dtype)))
         # cosine first: with the factors the other way round XLA's simplifier goes in circles, and says so on stderr
         return _cos_turns(word1, odd, dtype) * radius
+
+    def uniforms(
+        self, count: int, *, stream: Stream = Stream.NOISE, first: int = 0, dtype: DTypeLike | None = None
+    ) -> Float[Array, "count P"]:
+        """Independent uniform numbers in (0, 1], `count` for each particle; the arguments are those of `normals`.
+
+        Number i is word i mod 2 of slot ⌊i/2⌋, so a pair of them is the pair of words that two normals are made of.
+        """
+        number = first + np.arange(count, dtype=np.uint64)
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        word0, word1 = self.words(stream, (number // 2).astype(np.uint32))
+        return unit_interval(jnp.where((number % 2)[:, None] == 0, word0, word1), dtype)
 
     def below(self, limit: int, count: int, *, stream: Stream = Stream.MINIBATCH) -> UInt32[Array, "count P"]:
         """Independent whole numbers, uniform on 0 … limit−1 to within limit/2³²."""
@@ -161,7 +174,7 @@ def multiply_high(a: UInt32[Array, "*shape"], b: UInt32[Array, "*#shape"] | np.u
     return a_high * b_high + (middle >> half) + (carry >> half)
 
 
-def _unit_interval(word: UInt32[Array, "*shape"], dtype: DTypeLike) -> Float[Array, "*shape"]:
+def unit_interval(word: UInt32[Array, "*shape"], dtype: DTypeLike) -> Float[Array, "*shape"]:
     """(word + ½)/2³² in (0, 1]: never 0, so that its logarithm is finite."""
     return (word.astype(dtype) + 0.5) * 2.0**-32
 
@@ -179,14 +192,14 @@ def _cos_turns(
     rest = (angle - (quarter << np.int32(30))).astype(dtype) * (2 * np.pi * 2.0**-32)
     terms = 5 if jnp.finfo(dtype).bits == 32 else 9
     square = rest * rest
-    cosine = _horner(square, [(-1) ** k / math.factorial(2 * k) for k in range(terms)])
-    sine = rest * _horner(square, [(-1) ** k / math.factorial(2 * k + 1) for k in range(terms)])
+    cosine = horner(square, [(-1) ** k / math.factorial(2 * k) for k in range(terms)])
+    sine = rest * horner(square, [(-1) ** k / math.factorial(2 * k + 1) for k in range(terms)])
     quarter = quarter - quarters_back
     value = jnp.where(quarter & 1 == 1, sine, cosine)
     return jnp.where((quarter + 1) & 2 == 2, -value, value)
 
 
-def _horner(x: Float[Array, "*shape"], coefficients: list[float]) -> Float[Array, "*shape"]:
+def horner(x: Float[Array, "*shape"], coefficients: list[float]) -> Float[Array, "*shape"]:
     """Σ cₖ xᵏ."""
     total = jnp.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):

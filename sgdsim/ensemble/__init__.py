@@ -1,8 +1,20 @@
 """Clouds of particles in time."""
 
+from sgdsim.ensemble.first_passage import FirstPassage
 from sgdsim.ensemble.process import Process
 from sgdsim.ensemble.simulate import simulate
 from sgdsim.ensemble.start import Gaussian
+from sgdsim.ensemble.tally import Previous, Tally, Totals, block_means
 from sgdsim.ensemble.trajectory import Trajectory
 
-__all__ = ["Gaussian", "Process", "Trajectory", "simulate"]
+__all__ = [
+    "FirstPassage",
+    "Gaussian",
+    "Previous",
+    "Process",
+    "Tally",
+    "Totals",
+    "Trajectory",
+    "block_means",
+    "simulate",
+]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from sgdsim.draws import COUNTER_LIMIT, Draws, key_words
 from sgdsim.ensemble.process import Process
 from sgdsim.ensemble.start import Gaussian
+from sgdsim.ensemble.tally import Tallied, Tally
 from sgdsim.ensemble.trajectory import Trajectory
 
 # A cloud thinner than a vector register is compiled to scalar code, whose last bit may differ: a toy's is padded.
@@ -32,6 +33,7 @@ def simulate(
     chunk_size: int | None = None,
     dtype: Any = None,
     progress: bool | str = False,
+    tally: Tally | None = None,
 ) -> Trajectory:
     """Run a cloud of independent particles.
 
@@ -49,38 +51,52 @@ def simulate(
         chunk_size: how many particles to hold at a time; all of them by default.
         dtype: float32 or float64; by default the start's, or JAX's default float for a `Gaussian`.
         progress: show a bar, under this name where one is given.
+        tally: what to keep of every step as the cloud runs, such as `Totals` or a `FirstPassage`; the particles move as
+            they would without it.
 
     Raises:
         ValueError: on counts that are not positive, a start of the wrong shape or not finite, or a loss that is not
             finite there. Nothing has been compiled by then.
-        TypeError: on a key that is not a typed key.
+        TypeError: on a key that is not a typed key, or a tally that is none.
     """
     key_words(key)
+    if not isinstance(tally, Tally | None):
+        raise TypeError(f"tally must have the methods of Tally, init and update; got {type(tally).__name__}")
     positions, count, dtype = _read_start(process, start, particles, dtype)
     saved = _saved_steps(steps, save_every)
     chunk = count if chunk_size is None else min(_positive("chunk_size", chunk_size), count)
     clock = saved * float(process.time_step)  # before the cast: a float32 step would shift the clock
-    process = _cast(process, dtype)
+    process = _cast(process if tally is None else Tallied(process, tally), dtype)
     first = positions.mean if isinstance(positions, Gaussian) else positions[0]
     process.check(jnp.asarray(first, dtype=dtype))
 
     snapshots = np.empty((len(saved), count, process.dim), dtype=dtype)
-    seconds = 0.0
+    seconds, kept = 0.0, []
     label = progress if isinstance(progress, str) else None
     with tqdm(total=steps * count, disable=not progress, desc=label, unit=" particle-steps", unit_scale=True) as bar:
         for begin in range(0, count, chunk):
             numbers = np.arange(begin, min(begin + chunk, count))
             x, draws = _place(process, positions, numbers, key, dtype)
-            seconds += _run(process, process.init(x), draws, saved, snapshots[:, numbers[0] : numbers[-1] + 1], bar)
+            out = snapshots[:, numbers[0] : numbers[-1] + 1]
+            elapsed, record = _run(process, process.init(x), draws, saved, out, bar)
+            seconds += elapsed
+            kept.append(record)
     snapshots[~np.isfinite(snapshots).all(axis=-1)] = np.nan
-    return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds)
+    tallied = None if tally is None else jax.tree.map(lambda *chunks: np.concatenate(chunks, axis=1), *kept)
+    return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds, tallied=tallied)
 
 
-def _run(process: Process, state: Any, draws: Draws, saved: np.ndarray, out: np.ndarray, bar: tqdm) -> float:
-    """Step one chunk through the saved steps, write its positions to `out`, and return the seconds of stepping."""
+def _run(
+    process: Process, state: Any, draws: Draws, saved: np.ndarray, out: np.ndarray, bar: tqdm
+) -> tuple[float, Any]:
+    """Step one chunk through the saved steps and write its positions to `out`.
+
+    Returns:
+        The seconds of stepping, and what a tally kept by each saved step, a pytree of arrays (T, P, …).
+    """
     jax.block_until_ready(_advance(process, state, draws, jnp.uint32(0), jnp.uint32(0)))  # compiles, and steps nothing
     done, per_call, seconds = 0, 1, 0.0
-    count = out.shape[1]
+    count, records = out.shape[1], []
     for i, target in enumerate(saved):
         while done < target:
             length = int(min(per_call, target - done))
@@ -92,7 +108,9 @@ def _run(process: Process, state: Any, draws: Draws, saved: np.ndarray, out: np.
             per_call = max(1, min(2 * per_call, int(per_call * SECONDS_PER_CALL / max(elapsed, 1e-9))))
             bar.update(length * count)
         out[i] = np.asarray(process.position(state)).T[:count]
-    return seconds
+        if isinstance(process, Tallied):
+            records.append(jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), -1, 0)[:count], state[1]))
+    return seconds, jax.tree.map(lambda *times: np.stack(times), *records) if records else None
 
 
 @eqx.filter_jit

@@ -1,6 +1,7 @@
 """What a simulation leaves behind."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -18,12 +19,15 @@ class Trajectory:
         steps: k itself, (T,).
         particles: positions, (T, P, d).
         seconds: wall time of the stepping, without compiling.
+        tallied: what a tally kept by each snapshot, a pytree of arrays (T, P, …); None where none was carried. A
+            particle that has diverged may hold anything there.
     """
 
     times: Float[np.ndarray, " T"]
     steps: np.ndarray
     particles: Float[np.ndarray, "T P d"]
     seconds: float
+    tallied: Any = None
 
     @property
     def diverged(self) -> Bool[np.ndarray, "T P"]:
