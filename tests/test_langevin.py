@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
+from sgdsim import theory
 from sgdsim.draws import Draws
 from sgdsim.processes.langevin import brownian_increments
 
@@ -122,3 +123,29 @@ def test_fields_of_the_wrong_shape_are_named():
     wrong = ss.Langevin(ss.ItoDiffusion(drift=lambda x: x, diffusion=lambda x: x, dim=2), step_size=0.1)
     with pytest.raises(ValueError, match="diffusion must map"):
         ss.simulate(wrong, np.zeros(2), particles=2, steps=1, key=jax.random.key(0))
+
+
+def test_second_order_limit_has_its_own_steady_state_and_a_smaller_error_at_a_finite_time():
+    problem = ss.NoisyPotential(ss.potentials.Quadratic([[1.0]]), ss.GaussianNoise(1.0))
+    sgd = ss.SGD(problem, learning_rate=0.4, batch_size=1)
+    runs = {"particles": 60_000, "key": jax.random.key(3)}
+    second = ss.Langevin.limit_of(sgd, order=2, substeps=8)
+    steady = ss.measures.covariance(ss.simulate(second, [0.0], steps=30, **runs).particles[-1])
+    assert steady.agrees_with(theory.second_order_stationary_covariance(np.eye(1), np.eye(1), 0.4), sigmas=4)
+    # The same key drives all three: their differences hold no noise of the means.
+    chain, first, better = (
+        ss.simulate(p, [1.0], steps=5, **runs).particles[-1]
+        for p in (sgd, ss.Langevin.limit_of(sgd, substeps=8), second)
+    )
+    errors = [abs(float(np.mean(x - chain))) for x in (first, better)]
+    assert errors[0] == pytest.approx(abs(np.exp(-2.0) - 0.6**5), rel=0.02)
+    assert errors[1] == pytest.approx(abs(np.exp(-2.4) - 0.6**5), rel=0.05)
+
+
+def test_second_order_limit_refuses_momentum():
+    problem = ss.NoisyPotential(ss.potentials.Quadratic([[1.0]]), ss.GaussianNoise(1.0))
+    sgd = ss.SGD(problem, learning_rate=0.1, batch_size=1, momentum=0.5)
+    with pytest.raises(ValueError, match="momentum must be 0 for the second-order limit"):
+        ss.Langevin.limit_of(sgd, order=2)
+    with pytest.raises(ValueError, match="order must be 1 or 2, got 3"):
+        ss.Langevin.limit_of(sgd, order=3)

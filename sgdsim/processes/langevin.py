@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sgdsim.draws import Draws
-from sgdsim.processes.limits import AbstractDiffusion, FirstOrderLimit
+from sgdsim.processes.limits import AbstractDiffusion, FirstOrderLimit, SecondOrderLimit
 from sgdsim.processes.sgd import SGD
 
 DEFAULT_SUBSTEPS = 4
@@ -63,15 +63,23 @@ class Langevin(eqx.Module):
 
     @classmethod
     def limit_of(
-        cls, sgd: SGD, *, substeps: int = DEFAULT_SUBSTEPS, solver: diffrax.AbstractSolver | None = None
+        cls,
+        sgd: SGD,
+        *,
+        order: int = 1,
+        substeps: int = DEFAULT_SUBSTEPS,
+        solver: diffrax.AbstractSolver | None = None,
     ) -> "Langevin":
-        """The first-order limit of a chain, on its clock: one step here is one step there.
+        """The limit of a chain to first or second weak order in η, on its clock: one step here is one step there.
 
         With s_B = 0 (the whole data in each batch) the temperature is 0 and this is gradient flow.
         """
         if not isinstance(sgd, SGD):
             raise TypeError(f"sgd must be an SGD process, got {type(sgd).__name__}")
-        return cls(FirstOrderLimit.of(sgd), step_size=sgd.time_step, substeps=substeps, solver=solver)
+        if order not in (1, 2):
+            raise ValueError(f"order must be 1 or 2, got {order!r}")
+        limit = FirstOrderLimit.of(sgd) if order == 1 else SecondOrderLimit.of(sgd)
+        return cls(limit, step_size=sgd.time_step, substeps=substeps, solver=solver)
 
     def halved(self) -> "Langevin":
         """The same process in twice as many sub-steps, on the same Brownian path when it is run with the same key."""
