@@ -3,10 +3,12 @@
 from sgdsim import density, measures, plots, studies, theory
 from sgdsim._versions import refuse_broken_jax
 from sgdsim.density import FokkerPlanck, Grid
-from sgdsim.ensemble import Gaussian, Trajectory, simulate
+from sgdsim.ensemble import FirstPassage, Gaussian, Previous, Totals, Trajectory, block_means, simulate
 from sgdsim.problems import (
+    AlphaStableNoise,
     EmpiricalRisk,
     GaussianNoise,
+    GaussianRegression,
     NoisyPotential,
     Perturbed,
     Problem,
@@ -14,23 +16,30 @@ from sgdsim.problems import (
     networks,
     potentials,
 )
-from sgdsim.processes import SGD, ItoDiffusion, Langevin
+from sgdsim.processes import SGD, SVAG, ItoDiffusion, Langevin
 from sgdsim.studies import Comparison, compare
 
 __all__ = [
     "SGD",
+    "SVAG",
+    "AlphaStableNoise",
     "Comparison",
     "EmpiricalRisk",
+    "FirstPassage",
     "FokkerPlanck",
     "Gaussian",
     "GaussianNoise",
+    "GaussianRegression",
     "Grid",
     "ItoDiffusion",
     "Langevin",
     "NoisyPotential",
     "Perturbed",
+    "Previous",
     "Problem",
+    "Totals",
     "Trajectory",
+    "block_means",
     "compare",
     "datasets",
     "density",

@@ -1,46 +1,62 @@
 """Models of gradient noise."""
 
+import abc
+import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt32
 
-from sgdsim.covariance import apply_matrix_root, check_covariance, host_root, symmetric_square_root
+from sgdsim.covariance import apply_matrix_root, check_covariance, check_matrix, host_root, symmetric_square_root
+from sgdsim.draws import Draws, Stream, horner, unit_interval
 
 
-@runtime_checkable
-class GradientNoise(Protocol):
-    """What a problem asks of a model of one example's gradient noise."""
+class GradientNoise(eqx.Module):
+    """A model of the noise of one example's gradient, centred and independent from one example to the next.
+
+    To add one with a covariance: give `matrix`, and override the rest where more is known of D or its root can be had
+    faster. To add one without: give `minibatch`, and let `require_covariance` and `matrix` say why there is none.
+    """
 
     @property
     def dim(self) -> int | None:
         """The dimension d that the model fixes; None where it fits any."""
-        ...
+        return None
 
     @property
     def is_constant(self) -> bool:
-        """Whether D is the same everywhere."""
-        ...
+        """Whether the noise is known to be the same everywhere."""
+        return False
 
     @property
     def isotropic_variance(self) -> Float[Array, ""] | None:
-        """σ² where D = σ²I; None elsewhere."""
-        ...
+        """σ² where D = σ²I is known; None elsewhere."""
+        return None
 
+    def require_covariance(self) -> None:
+        """Raise ValueError where the noise has no covariance, so that there is no D."""
+
+    def check(self, x: Float[Array, " d"]) -> None:
+        """Raise ValueError unless D(x) is a covariance matrix, at a concrete point where a cloud starts."""
+        check_matrix("covariance", self.matrix(x), len(x))
+
+    @abc.abstractmethod
     def matrix(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
-        """D(x)."""
-        ...
+        """D(x), the covariance of one example's gradient."""
 
     def apply_root(self, x: Float[Array, "d P"], xi: Float[Array, "d P"]) -> Float[Array, "d P"]:
         """√D(x) ξ for each particle."""
-        ...
+        return jax.vmap(lambda y, z: symmetric_square_root(self.matrix(y)) @ z, (1, 1), 1)(x, xi)
+
+    def minibatch(self, x: Float[Array, "d P"], draws: Draws, batch_size: int) -> Float[Array, "d P"]:
+        """The mean noise of each particle's own B examples, √(D(x)/B) ξ unless overridden."""
+        return batch_size**-0.5 * self.apply_root(x, draws.normals(len(x), dtype=x.dtype))
 
 
-class GaussianNoise(eqx.Module):
+class GaussianNoise(GradientNoise):
     """Gaussian noise of one example's gradient, with covariance D.
 
     Args:
@@ -90,6 +106,101 @@ class GaussianNoise(eqx.Module):
 
     def apply_root(self, x: Float[Array, "d P"], xi: Float[Array, "d P"]) -> Float[Array, "d P"]:
         """√D(x) ξ for each particle."""
-        if self.root is None:
-            return jax.vmap(lambda y, z: symmetric_square_root(self.matrix(y)) @ z, (1, 1), 1)(x, xi)
-        return apply_matrix_root(self.root, xi)
+        return super().apply_root(x, xi) if self.root is None else apply_matrix_root(self.root, xi)
+
+
+class AlphaStableNoise(GradientNoise):
+    """Symmetric α-stable noise of one example's gradient, its coordinates independent: heavy tails, P(|ξ| > r) ~ r^−α.
+
+    A coordinate has the characteristic function E exp(ikξ) = exp(−|ck|^α) with scale c; α = 1 is Cauchy's law, and
+    α → 2 the Gaussian's of variance 2c². The mean of a minibatch of B independent examples has the same law with the
+    scale c B^{1/α−1}: wider than one example's for α < 1, and for every α wider than the B^{−1/2} of a finite variance.
+
+    It has **no covariance**: D(x) does not exist, and with it neither the temperature's meaning nor a limit dX = b dt +
+    √(2A) dW. SGD itself can be simulated. Whether the noise of minibatches is so heavy is disputed: Şimşekli, Sagun,
+    Gürbüzbalaban (ICML 2019) against Panigrahi et al. (2019) and Xie, Sato, Sugiyama (ICLR 2021).
+
+    Args:
+        alpha: the index α, 0 < α < 2.
+        scale: c ≥ 0, one number or one for each coordinate, (d,), in units of the gradient.
+
+    Raises:
+        ValueError: on an index or a scale out of its range.
+
+    Source: Samorodnitsky and Taqqu, Stable Non-Gaussian Random Processes (1994), chapter 1.
+    """
+
+    alpha: Float[Array, ""]
+    scale: Float[Array, ""] | Float[Array, " d"]
+
+    def __init__(self, alpha: float, scale: float | np.ndarray | Array | list = 1.0):
+        if not 0 < float(alpha) < 2:
+            hint = ": use GaussianNoise(2 * scale**2)" if float(alpha) == 2 else ""
+            raise ValueError(f"alpha must lie above 0 and below 2, got {alpha}{hint}")
+        value = np.asarray(scale, dtype=float)
+        if value.ndim > 1 or not np.all(np.isfinite(value) & (value >= 0)):
+            raise ValueError(f"scale must be a number or (d,), finite and not negative, got {value.tolist()}")
+        self.alpha, self.scale = jnp.asarray(alpha, dtype=float), jnp.asarray(value)
+
+    @property
+    def dim(self) -> int | None:
+        """The dimension d that the scales fix; None where there is one for all."""
+        return None if self.scale.ndim == 0 else self.scale.shape[0]
+
+    @property
+    def is_constant(self) -> bool:
+        """The same law everywhere."""
+        return True
+
+    def require_covariance(self) -> None:
+        raise ValueError(self._refusal)
+
+    def check(self, x: Float[Array, " d"]) -> None:
+        """Nothing is left to check."""
+
+    def matrix(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        """Raise ValueError: there is no D."""
+        raise ValueError(self._refusal)
+
+    @property
+    def _refusal(self) -> str:
+        return (
+            "AlphaStableNoise has no covariance (for alpha < 2 its variance is infinite): there is no D(x), and no "
+            "diffusion limit dX = b dt + √(2A) dW to derive"
+        )
+
+    def minibatch(self, x: Float[Array, "d P"], draws: Draws, batch_size: int) -> Float[Array, "d P"]:
+        """The mean noise of each particle's own B examples, by one draw from its law; slot i makes coordinate i."""
+        alpha, scale = self.alpha.astype(x.dtype), self.scale.astype(x.dtype)
+        words = draws.words(Stream.NOISE, np.arange(len(x), dtype=np.uint32))
+        return (scale * batch_size ** (1 / alpha - 1))[..., None] * symmetric_stable(alpha, *words)
+
+
+def symmetric_stable(
+    alpha: Float[Array, ""], angle: UInt32[Array, "*shape"], weight: UInt32[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Standard symmetric α-stable numbers, E exp(ikX) = exp(−|k|^α), each from two uniform 32-bit words.
+
+    Chambers, Mallows, Stuck (JASA 1976): with V uniform on (−π/2, π/2) and W exponential,
+
+        X = sin(αV) / cos(V)^{1/α} · (cos((1−α)V) / W)^{(1−α)/α}.
+
+    The tails are made where V comes near ±π/2, so V is written as ±(π/2 − q) with q from an integer, as small as 4e-10
+    in float32 too. Every factor is then a sine of a sum of non-negative terms in (0, π/2]: nothing cancels, no factor
+    is zero, and α = 1 (tan V) and α → 2 (2 sin V √W) are like any other. X is finite unless |X| itself overflows.
+    """
+    dtype = alpha.dtype
+    q, v = (((bits >> np.uint32(1)).astype(dtype) + 0.5) * (np.pi * 2.0**-32) for bits in (angle, ~angle))
+    first = _sine(jnp.minimum(alpha * v, (2 - alpha) * (np.pi / 2) + alpha * q))  # sin α|V|, |V| = v = π/2 − q
+    edge = jnp.minimum(alpha, 2 - alpha)
+    second = _sine(edge * (np.pi / 2) + (1 - edge) * q)  # cos (1−α)V
+    u, one_less_u = unit_interval(weight, dtype), unit_interval(~weight, dtype)
+    exponential = -jnp.where(u < 0.5, jnp.log1p(-u), jnp.log(one_less_u))  # right at both ends, and never zero
+    size = first * jnp.exp((1 / alpha - 1) * jnp.log(second / exponential) - jnp.log(_sine(q)) / alpha)
+    return jnp.where(angle & 1 == 1, -size, size)
+
+
+def _sine(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """sin x on [0, π/2], to the last bits, without the library's sine, which XLA does not vectorise on CPU."""
+    terms = 7 if jnp.finfo(x.dtype).bits == 32 else 11
+    return x * horner(x * x, [(-1) ** k / math.factorial(2 * k + 1) for k in range(terms)])

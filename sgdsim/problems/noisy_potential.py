@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sgdsim.covariance import check_matrix
 from sgdsim.draws import Draws
 from sgdsim.problems.noise import GradientNoise
 from sgdsim.problems.problem import Problem, check_scalar
@@ -16,9 +15,9 @@ from sgdsim.problems.problem import Problem, check_scalar
 class NoisyPotential(Problem):
     """A potential f and a model of the noise of one example's gradient.
 
-    A minibatch of B examples is drawn as its mean, g_B = ∇f(x) − √(D(x)/B) ξ: the sign makes a step move along +ξ, as
-    a step of the Langevin limit does on the same draw. Examples never end, so sampling is always
-    with replacement.
+    A minibatch of B examples is drawn as its mean, g_B = ∇f(x) − ξ_B, with ξ_B = √(D(x)/B) ξ where the noise has a
+    covariance: the sign makes a step move along +ξ, as a step of the Langevin limit does on the same draw. Examples
+    never end, so sampling is always with replacement.
 
     Args:
         potential: any callable x → f(x), (d,) → scalar.
@@ -61,7 +60,10 @@ class NoisyPotential(Problem):
 
     def check(self, x: Float[Array, " d"]) -> None:
         super().check(x)
-        check_matrix("covariance", self.noise_covariance(x), self.dim)
+        self.gradient_noise.check(x)
+
+    def require_covariance(self) -> None:
+        self.gradient_noise.require_covariance()
 
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         return self.potential(x)
@@ -75,5 +77,4 @@ class NoisyPotential(Problem):
     def minibatch_gradient(
         self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
     ) -> Float[Array, "d P"]:
-        noise = self.noise(x, draws.normals(self.noise_size, dtype=x.dtype))
-        return jax.vmap(self.gradient, 1, 1)(x) - batch_size**-0.5 * noise
+        return jax.vmap(self.gradient, 1, 1)(x) - self.gradient_noise.minibatch(x, draws, batch_size)

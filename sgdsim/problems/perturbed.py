@@ -59,6 +59,9 @@ class Perturbed(Problem):
         inner = self.problem.isotropic_variance
         return None if inner is None else inner + self.variance
 
+    def require_covariance(self) -> None:
+        self.problem.require_covariance()
+
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         return self.problem.loss(x)
 

@@ -62,6 +62,9 @@ class Problem(eqx.Module):
         if not (bool(jnp.isfinite(loss)) and bool(jnp.all(jnp.isfinite(gradient)))):
             raise ValueError(f"loss must be finite with a finite gradient where the cloud starts, got f = {loss}")
 
+    def require_covariance(self) -> None:
+        """Raise ValueError where the gradient's noise has no covariance, so that there is no D(x) and no diffusion."""
+
     def gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇f(x)."""
         return jax.grad(self.loss)(x)

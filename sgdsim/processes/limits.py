@@ -60,6 +60,9 @@ class FirstOrderLimit(AbstractDiffusion):
     problem: Problem
     temperature: Float[Array, ""]
 
+    def __check_init__(self) -> None:
+        self.problem.require_covariance()
+
     @classmethod
     def of(cls, sgd: SGD) -> "FirstOrderLimit":
         """The limit of this chain, at its temperature."""
@@ -99,6 +102,46 @@ class FirstOrderLimit(AbstractDiffusion):
 
     def check(self, x: Float[Array, " d"]) -> None:
         self.problem.check(x)
+
+
+class SecondOrderLimit(FirstOrderLimit):
+    """dX = −∇(f + (η/4)|∇f|²) dt + √(2T D(X)) dW: the limit of SGD to second weak order in η, for μ = 0.
+
+    The drift's correction (η/2)∇²f ∇f is what a finite step leaves behind of a curved path, one Hessian-vector product.
+    At a finite time the error falls as η²; in the steady state of a quadratic it is *worse* than the first order's,
+    S = ηC/(2k(1 + ηk/2)) where the chain has ηC/(2k(1 − ηk/2)).
+
+    Source: Li, Tai, E, "Stochastic modified equations and adaptive stochastic gradient algorithms", 2017, theorem 1.
+    """
+
+    learning_rate: Float[Array, ""]
+
+    @classmethod
+    def of(cls, sgd: SGD) -> "SecondOrderLimit":
+        """The limit of this chain, at its temperature and learning rate.
+
+        Raises:
+            ValueError: if the chain has momentum, for which this limit is not derived.
+        """
+        if sgd.has_momentum:
+            raise ValueError(f"momentum must be 0 for the second-order limit, got {float(sgd.momentum):g}")
+        return cls(problem=sgd.problem, temperature=jnp.asarray(sgd.temperature), learning_rate=sgd.learning_rate)
+
+    @property
+    def gibbs_potential(self) -> None:
+        """None: the drift's own potential f + (η/4)|∇f|² is not f."""
+        return None
+
+    def _correction(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """(η/2)∇²f ∇f."""
+        gradient = self.problem.gradient(x)
+        return self.learning_rate / 2 * jax.jvp(self.problem.gradient, (x,), (gradient,))[1]
+
+    def drift(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        return super().drift(x) - self._correction(x)
+
+    def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        return super().increment(x, dt, dw) - jnp.asarray(dt, x.dtype) * jax.vmap(self._correction, 1, 1)(x)
 
 
 class ItoDiffusion(AbstractDiffusion):
