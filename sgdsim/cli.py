@@ -45,6 +45,14 @@ def _parser() -> argparse.ArgumentParser:
         study = _add_command(names, name, meaning)
         _add_process(study)
         _add_output(study, f"sgdsim-out/PRESET-{name}")
+
+    laws = _add_command(commands, "table", "measure the literature's laws: expected, measured, z, verdict")
+    add = laws.add_argument
+    add("laws", nargs="*", metavar="LAW", help="which; `sgdsim list` says which there are (default: all)")
+    add("--quick", action="store_true", help="with a tenth of the particles, within a minute")
+    add("--json", action="store_true", help="print JSON instead of the table")
+    add("--seed", type=int, default=0, help="seed of the random key")
+    _add_output(laws, "sgdsim-out/table")
     return parser
 
 
@@ -101,16 +109,20 @@ def _process(options: argparse.Namespace, preset: Any) -> tuple[Any, Any]:
     return SGD(problem, momentum=options.momentum, **settings), start
 
 
-def _compare(options: argparse.Namespace) -> None:
-    _float64()
+def _key(seed: int) -> Any:
     import jax
 
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be a whole number, 0 ≤ seed < 2⁶³, got {seed}")
+    return jax.random.key(seed)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    _float64()
     from sgdsim import studies
 
     preset = studies.preset(options.preset)
     folder = studies.check_folder(options.output or Path("sgdsim-out") / preset.name, studies.COMPARISON_FILES)
-    if not 0 <= options.seed < 2**63:
-        raise ValueError(f"seed must be a whole number, 0 ≤ seed < 2⁶³, got {options.seed}")
     sgd, start = _process(options, preset)
     given = vars(options)
     # With another number of steps the preset's saved times would be too many or too few: a tenth of the run then.
@@ -124,7 +136,7 @@ def _compare(options: argparse.Namespace) -> None:
         cells=_chosen(options, preset, "cells"),
         substeps=options.substeps,
         dtype=options.dtype,
-        key=jax.random.key(options.seed),
+        key=_key(options.seed),
         progress=not options.quiet,
         name=preset.name,
     )
@@ -145,13 +157,30 @@ def _potential(options: argparse.Namespace) -> None:
     _report(studies.potential(sgd, cells=cells, name=preset.name, progress=not options.quiet), folder)
 
 
+def _table(options: argparse.Namespace) -> None:
+    """Print and write the table; exit status 1 where a law fails."""
+    _float64()
+    from sgdsim import studies
+
+    folder = studies.check_folder(options.output or Path("sgdsim-out") / "table", studies.TABLE_FILES)
+    key = _key(options.seed)
+    result = studies.paper_table(options.laws or None, key=key, quick=options.quick, progress=not options.quiet)
+    if options.json:
+        sys.stdout.write(studies.as_json(result.to_dict()))
+        result.save(folder)
+    else:
+        _report(result, folder)
+    if not result.holds:
+        sys.exit(1)
+
+
 def _report(result: Any, folder: Path) -> None:
     print(result)
     print("\n" + "\n".join(f"wrote {path}" for path in result.save(folder)))
 
 
 def _list() -> None:
-    from sgdsim.studies import PRESETS
+    from sgdsim.studies import LAWS, PRESETS
 
     for preset in PRESETS.values():
         print(
@@ -161,6 +190,9 @@ def _list() -> None:
     print("\nstudies: sgdsim study NAME [PRESET]")
     for name, meaning in STUDIES.items():
         print(f"{name:20} {meaning}")
+    print("\nlaws: sgdsim table [LAW ...]")
+    for law in LAWS.values():
+        print(f"{law.name:24} {law.statement} ({law.source})")
 
 
 def _fail(message: str) -> NoReturn:
@@ -177,6 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _list()
         elif options.command == "compare":
             _compare(options)
+        elif options.command == "table":
+            _table(options)
         else:
             {"potential": _potential}[options.study](options)
     except (ValueError, TypeError, ImportError, OSError) as error:

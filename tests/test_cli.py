@@ -1,5 +1,6 @@
 """The command line, as a user meets it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -37,10 +38,29 @@ def test_study_prints_a_table_and_writes_files(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["potential.json", "potential.npz", "potential.png"]
 
 
+def test_table_prints_rows_and_writes_files(tmp_path):
+    done = sgdsim("table", "heavy-ball", "sampling", "--quick", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stderr == ""
+    assert "2 of 2 laws hold in 4 comparisons" in done.stdout
+    folder = tmp_path / "sgdsim-out" / "table"
+    assert sorted(p.name for p in folder.iterdir()) == ["table.json", "table.npz", "table.png"]
+
+
+def test_table_as_json(tmp_path):
+    done = sgdsim("table", "heavy-ball", "--quick", "--json", "--seed", 3, "-o", "out", cwd=tmp_path)
+    content = json.loads(done.stdout)  # nothing else is printed
+    assert (done.returncode == 0) == content["holds"]
+    assert [row["law"] for row in content["rows"]] == ["heavy-ball"]
+    assert content == json.loads((tmp_path / "out" / "table.json").read_text())
+    assert "heavy-ball" in done.stderr  # the progress bar
+
+
 def test_list_names_every_preset_and_study():
     done = sgdsim("list")
     assert done.returncode == 0
-    for name in ("breast-cancer", "double-well", "two-weight-network", "digits-mlp", "sgdsim study NAME", "potential"):
+    presets = ("breast-cancer", "double-well", "two-weight-network", "digits-mlp")
+    for name in (*presets, "sgdsim study NAME", "potential", "sgdsim table", "svag"):
         assert name in done.stdout
 
 
@@ -76,6 +96,9 @@ def test_list_names_every_preset_and_study():
         (["study", "potential", "double-well", "--cells", "63"], "cells must have even numbers of at least 8 cells"),
         (["study", "potential", "double-well", "--momentum", "1"], "momentum must be at least 0 and below 1, got 1.0"),
         (["study", "potential", "double-well", "--particles", "5"], "unrecognized arguments: --particles 5"),
+        (["table", "ou", "kramer"], "laws must be among ou, sgd, heavy-ball"),
+        (["table", "--seed", "-1"], "seed must be a whole number, 0 ≤ seed < 2⁶³, got -1"),
+        (["table", "-o", "file"], "output must be a folder that can be written, got file"),
         (["study", "potential", "double-well", "-o", "file"], "output must be a folder that can be written, got file"),
     ],
 )

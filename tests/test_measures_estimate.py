@@ -1,5 +1,6 @@
 """Estimates, and the helpers below every measure."""
 
+import dataclasses
 import json
 import math
 
@@ -7,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgdsim.measures import Estimate
+from sgdsim.measures import Estimate, KLEstimate, mean
 from sgdsim.measures.diverged import finite_rows
+from sgdsim.measures.over_times import over_times
 from sgdsim.measures.ratio import ratio
 
 
@@ -103,3 +105,22 @@ def test_ratio_has_the_error_that_it_says() -> None:
     with pytest.raises(ValueError, match="noise is zero"):
         ratio(np.ones(3), np.zeros(3), name="noise")
     assert math.isnan(ratio(np.ones(1), np.ones(1), name="v").standard_error)
+
+
+def test_entries_and_units() -> None:
+    matrix = KLEstimate(np.array([[1.0, 2.0], [3.0, 4.0]]), np.full((2, 2), 0.5), 0.1, 7, merged_cells=3)
+    entry = matrix[1, 0] * -2.0
+    assert (entry.value, entry.standard_error, entry.floor, entry.left_out) == (-6.0, 1.0, 0.2, 7)
+    assert entry.merged_cells == 3
+    shifted = Estimate(1.5, 0.1, 0.3) + -1.0
+    assert (shifted.value, shifted.standard_error, shifted.floor) == (0.5, 0.1, 0.3)
+
+
+def test_over_times() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 50, 2))
+    x[1, :4] = np.nan
+    found = over_times(mean, x)
+    assert found.value.shape == (3, 2) and found.left_out == 4
+    assert found[2] == dataclasses.replace(mean(x[2]), left_out=4)
+    with pytest.raises(ValueError, match=r"particles must be snapshots \(T, P, d\)"):
+        over_times(mean, x[0])

@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key, UInt32
 
 from sgdsim import theory
+from sgdsim.draws import Draws
 from sgdsim.problems.problem import Problem, loss_and_gradient
 
 ROWS = 32  # Hessian-vector products held at a time
@@ -62,3 +63,51 @@ def steady_widths(problem: Problem, minimum: Float[np.ndarray, " d"], temperatur
     if values[0] <= 1e-12 * values[-1]:
         return np.zeros(len(minimum))
     return 1 / np.sqrt(np.sum(vectors**2 / values, axis=1))
+
+
+def noise_curvature(
+    problem: Problem, x: Float[np.ndarray | Array, "*batch d"], *, key: Key[Array, ""] | None = None
+) -> Float[np.ndarray, "*batch"]:
+    """Tr(D(x)∇²f(x)) at one particle or at many: how fast noise lifts the loss, d⟨f⟩ = … + T ⟨Tr(D∇²f)⟩ dt.
+
+    Exact, by d Hessian-vector products, where the noise has a dense root. Elsewhere (a network) one unbiased estimate
+    zᵀ∇²f z for each particle, with z = √D ξ and ξ standard normals: E zᵀ∇²f z = Tr(D∇²f), of variance 2 Tr((D∇²f)²).
+
+    Args:
+        problem: the loss and its noise.
+        x: where, (d,) or (..., d). A particle that has diverged reads NaN.
+        key: a typed `jax.random.key` for ξ; needed only where the root is not dense.
+
+    Raises:
+        ValueError: if the noise has no covariance, or the key is missing where the root is not dense.
+
+    Source: Hutchinson (1990) for the estimate.
+    """
+    problem.require_covariance()
+    points = jnp.asarray(x, dtype=float).reshape(-1, problem.dim)
+    if problem.has_dense_root:
+        values = _noise_curvature(problem, points)
+    elif key is None:
+        raise ValueError(f"key must be given where the noise has no dense root, got none for d = {problem.dim}")
+    else:
+        values = _sampled_noise_curvature(problem, points, Draws.of(key, np.arange(len(points))))
+    return np.asarray(values, dtype=float).reshape(np.shape(x)[:-1])
+
+
+@eqx.filter_jit
+def _noise_curvature(problem: Problem, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def trace(y: Float[Array, " d"]) -> Float[Array, ""]:
+        return jnp.sum(problem.noise_covariance(y) * _hessian(problem, y))
+
+    return jax.lax.map(trace, x, batch_size=ROWS)
+
+
+@eqx.filter_jit
+def _sampled_noise_curvature(problem: Problem, x: Float[Array, "n d"], draws: Draws) -> Float[Array, " n"]:
+    def sample(place: tuple[Float[Array, " d"], UInt32[Array, "streams 2"]]) -> Float[Array, ""]:
+        y, keys = place
+        xi = Draws(keys[..., None], draws.step).normals(problem.noise_size, dtype=y.dtype)
+        z = problem.noise(y[:, None], xi)[:, 0]
+        return jnp.sum(z * jax.jvp(problem.gradient, (y,), (z,))[1])
+
+    return jax.lax.map(sample, (x, jnp.moveaxis(draws.keys, -1, 0)), batch_size=ROWS)

@@ -57,6 +57,22 @@ class Estimate:
         above = np.asarray(self.value > self.floor)
         return bool(above) if above.ndim == 0 else above
 
+    def __getitem__(self, index: int | slice | tuple[int | slice, ...]) -> "Estimate":
+        """One entry of an array of estimates, or several."""
+        parts = {name: np.asarray(getattr(self, name)) for name in ("value", "standard_error", "floor")}
+        return dataclasses.replace(self, **{name: part[index] if part.ndim else part for name, part in parts.items()})
+
+    def __mul__(self, factor: float) -> "Estimate":
+        """The same in other units: value, error and floor times a number that has no error."""
+        size = abs(factor)
+        return dataclasses.replace(
+            self, value=self.value * factor, standard_error=self.standard_error * size, floor=self.floor * size
+        )
+
+    def __add__(self, shift: float) -> "Estimate":
+        """The value moved by a number that has no error."""
+        return dataclasses.replace(self, value=self.value + shift)
+
     def to_dict(self) -> dict:
         """The fields as floats, ints and lists, ready for JSON; what is not finite becomes None."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}

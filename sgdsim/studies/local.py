@@ -55,13 +55,10 @@ def measure_local(
     moves = simulate(process, positions, steps=1, key=key).particles[-1].astype(float) - positions
     gradient, trace = (np.asarray(field, dtype=float) for field in _fields(problem, jnp.asarray(positions)))
     predicted_spread = temperature / clock * trace
-    kinetic = kinetic_temperature(moves, duration, -gradient, trace)
     return Local(
         drift=regress_drift(positions, moves, duration, -gradient),
         diffusion=regress_diffusion(moves, duration, -gradient, predicted_spread),
-        temperature=dataclasses.replace(
-            kinetic, value=kinetic.value * clock, standard_error=kinetic.standard_error * clock
-        ),
+        temperature=kinetic_temperature(moves, duration, -gradient, trace) * clock,
     )
 
 

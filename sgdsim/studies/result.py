@@ -85,7 +85,12 @@ def write_study(
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON; what is not finite is null."""
-    path.write_text(json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(as_json(content), encoding="utf-8")
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """The content as JSON text; what is not finite is null."""
+    return json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""What does not descend: the fall of the KL divergence, and the currents of a steady state without detailed balance."""
