@@ -173,6 +173,7 @@ def test_without_double_precision(steady):
     sgd, path = steady
     wide = thermometers(sgd, path[-1], key=jax.random.key(1))
     with enable_x64(False):
+        sgd = quadratic_sgd([1.0, 0.25], 1.0, learning_rate=0.5, batch_size=1)
         narrow = thermometers(sgd, path[-1].astype(np.float32), key=jax.random.key(1))
     for name in NAMES:
         assert getattr(narrow, name).value == pytest.approx(getattr(wide, name).value, rel=1e-4)

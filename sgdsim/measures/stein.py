@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float, Key
 
 from sgdsim.draws import key_words
@@ -73,8 +72,7 @@ def stein_discrepancy(
         raise ValueError(f"particles must hold at least two that are finite, got {n}")
     s = _scores(score, x, particles)
     root = _unit_of_length(x, covariance)
-    y = scipy.linalg.solve_triangular(root, (x - np.mean(x, axis=0)).T, lower=True).T
-    s = s @ root
+    y, s = (x - np.mean(x, axis=0)) @ np.linalg.inv(root).T, s @ root
     projection = _sums(y, s, np.ones((n, 1)))[:, 0] / (n - 1)
     chosen = rng.choice(n, min(n, NULL_SIZE), replace=False)
     signs = rng.choice([-1.0, 1.0], size=(len(chosen), resamples))

@@ -177,9 +177,11 @@ def _checked(
 
 def _fields(sgd: SGD, places: Float[np.ndarray, "P T d"], key: Key[Array, ""]) -> list[Float[np.ndarray, "P T ..."]]:
     """f, ∇f, a fresh minibatch's gradient and Tr D at each place, in float64 on the host."""
-    rows = jnp.asarray(places.reshape(-1, sgd.dim), dtype=float)
-    fields = _fields_of_rows(sgd, rows, Draws.of(key, np.arange(len(rows))))
-    return [np.asarray(field, dtype=np.float64).reshape(*places.shape[:2], *field.shape[1:]) for field in fields]
+    rows = places.reshape(-1, sgd.dim)
+    count = len(rows)
+    numbers = np.minimum(np.arange(-(-count // BATCH) * BATCH), count - 1)  # whole batches: a rest would compile again
+    fields = _fields_of_rows(sgd, jnp.asarray(rows[numbers], dtype=float), Draws.of(key, numbers))
+    return [np.asarray(a[:count], dtype=np.float64).reshape(*places.shape[:2], *a.shape[1:]) for a in fields]
 
 
 @eqx.filter_jit
@@ -188,10 +190,12 @@ def _fields_of_rows(
 ) -> tuple[Float[Array, " n"], Float[Array, "n d"], Float[Array, "n d"], Float[Array, " n"]]:
     problem = sgd.problem
 
-    def at_one(place: tuple[Float[Array, " d"], UInt32[Array, "streams 2"]]) -> tuple[Float[Array, "..."], ...]:
-        y, keys = place
-        own = Draws(keys[..., None], draws.step)
-        minibatch = problem.minibatch_gradient(y[:, None], own, sgd.batch_size, sgd.sampling)[:, 0]
-        return problem.loss(y), problem.gradient(y), minibatch, problem.noise_trace(y)
+    def of_batch(batch: tuple[Float[Array, "b d"], UInt32[Array, "b streams 2"]]) -> tuple[Float[Array, "b ..."], ...]:
+        y, keys = batch
+        own = Draws(jnp.moveaxis(keys, 0, -1), draws.step)
+        minibatch = problem.minibatch_gradient(y.T, own, sgd.batch_size, sgd.sampling).T
+        return jax.vmap(problem.loss)(y), jax.vmap(problem.gradient)(y), minibatch, jax.vmap(problem.noise_trace)(y)
 
-    return jax.lax.map(at_one, (x, jnp.moveaxis(draws.keys, -1, 0)), batch_size=BATCH)
+    batches = [a.reshape(-1, BATCH, *a.shape[1:]) for a in (x, jnp.moveaxis(draws.keys, -1, 0))]
+    fields = jax.lax.map(of_batch, tuple(batches))
+    return tuple(a.reshape(-1, *a.shape[2:]) for a in fields)
