@@ -38,21 +38,20 @@ def mean_and_spread(found: list[Estimate]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("m", [None, 10_000])
-@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.03, 1.02), (1.0, 0.5)])
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (1.0, 0.5)])
 def test_unbiased_in_ten_dimensions(m: int | None, shift: float, scale: float) -> None:
     repeats = 100
     found, truth = readings(10, 10_000, m, shift, scale, repeats, seed=1)
     mean, spread = mean_and_spread(found)
-    assert abs(mean - truth) < 4 * spread / np.sqrt(repeats)  # one of 6
+    assert abs(mean - truth) < 4 * spread / np.sqrt(repeats)  # one of 4
     if not shift:
         assert abs(mean) <= 5e-4  # the plain reading is 3.3e-3 too large, and 6.5e-3 with two clouds
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(7, None), (7, 12), (40, 8)])
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.7, 1.5)])
 def test_unbiased_for_the_smallest_clouds(n: int, m: int | None, shift: float, scale: float) -> None:
-    repeats = 600
+    repeats = 1_000
     found, truth = readings(3, n, m, shift, scale, repeats, seed=2)
     mean, spread = mean_and_spread(found)
     assert abs(mean - truth) < 4.5 * spread / np.sqrt(repeats)  # one of 6, with heavy tails
@@ -73,15 +72,15 @@ def test_takes_off_the_known_bias_to_first_order() -> None:
 @pytest.mark.parametrize("m", [None, 700])
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.1, 1.1), (0.5, 0.7)])
 def test_standard_error_is_the_spread_and_the_floor_holds(m: int | None, shift: float, scale: float) -> None:
-    repeats = 400
+    repeats = 1_000
     found, _ = readings(10, 1_000, m, shift, scale, repeats, seed=4)
-    _, spread = mean_and_spread(found)  # known to 3.5 %
+    _, spread = mean_and_spread(found)  # known to 2.2 %
     assert np.mean([e.standard_error for e in found]) == pytest.approx(spread, rel=0.15)
     above = np.mean([e.above_floor for e in found])
-    if shift:
-        assert above > (0.4 if m is None else 0.15)
-    else:
+    if shift == 0:
         assert abs(above - 0.05) < 4 * np.sqrt(0.05 * 0.95 / repeats)
+    else:
+        assert above > {0.1: 0.15, 0.5: 0.99}[shift]
 
 
 def heavy(n: int, d: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,125 +1,226 @@
-"""Kernel Stein discrepancy: against automatic differentiation, its level, its power, its error."""
+"""Kernel Stein discrepancy: sums by hand, exact values for Gaussians, level, power and spread."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.stats
+from equations import enable_x64
 
+from sgdsim.measures import stein
+from sgdsim.measures.estimate import Estimate
 from sgdsim.measures.stein import stein_discrepancy
+from sgdsim.problems.potentials import DoubleWell
 
 KEY = jax.random.key(0)
-HESSIAN = np.array([[1.0, 0.3], [0.3, 2.0]])
+WIDTHS = np.geomspace(0.1, 10, 10)
+TEMPERATURE = 0.25
 
 
-def direct(x, score, square):
-    """The U-statistic by automatic differentiation of the kernel itself, pair by pair, in whitened coordinates."""
-    root = np.linalg.cholesky(np.cov(x, rowvar=False))
-    z = jnp.asarray(np.linalg.solve(root, (x - x.mean(axis=0)).T).T)
-    t = jnp.asarray(np.asarray(jax.vmap(score)(jnp.asarray(x))) @ root)
-
-    def kernel(a, b):
-        return (square + jnp.sum((a - b) ** 2)) ** -0.5
-
-    def h(a, s, b, u):
-        cross = jax.jacfwd(jax.grad(kernel, argnums=0), argnums=1)(a, b)
-        return kernel(a, b) * s @ u + s @ jax.grad(kernel, 1)(a, b) + u @ jax.grad(kernel, 0)(a, b) + jnp.trace(cross)
-
-    pairs = jax.vmap(lambda a, s: jax.vmap(lambda b, u: h(a, s, b, u))(z, t))(z, t)
-    n = len(x)
-    return float((jnp.sum(pairs) - jnp.trace(pairs)) / (n * (n - 1)))
+def by_hand(x: np.ndarray, s: np.ndarray, covariance: np.ndarray) -> float:
+    """The mean of h over all pairs, from the derivatives of k in the coordinates x."""
+    total, inverse = 0.0, np.linalg.inv(covariance)
+    for i in range(len(x)):
+        for j in range(len(x)):
+            if i != j:
+                pull = inverse @ (x[i] - x[j])
+                k = (1 + pull @ (x[i] - x[j])) ** -0.5
+                there, here = pull * k**3, -pull * k**3  # ∇'k and ∇k
+                mixed = inverse * k**3 - 3 * np.outer(pull, pull) * k**5  # ∂ᵢ∂'ⱼ k
+                total += s[i] @ covariance @ s[j] * k + s[i] @ covariance @ there + s[j] @ covariance @ here
+                total += np.trace(covariance @ mixed)
+    return total / (len(x) * (len(x) - 1))
 
 
-@pytest.mark.parametrize("scale", [None, 0.7])
-def test_is_the_u_statistic_of_its_definition(scale):
-    x = np.array([0.5, 0.0]) + np.random.default_rng(0).normal(size=(60, 2))
-    square = 4.0 if scale is None else scale**2
-    truth = direct(x, lambda y: -HESSIAN @ y, square)
-    found = stein_discrepancy(x, lambda y: -HESSIAN @ y, key=KEY, scale=scale)
-    assert found.value == pytest.approx(truth, rel=1e-9)
-    assert stein_discrepancy(x, -x @ HESSIAN, key=KEY, scale=scale).value == pytest.approx(truth, rel=1e-9)
+@pytest.mark.parametrize("given", [None, 4.0, np.array([0.5, 2.0, 1.0]), "matrix"])
+def test_is_the_sum_over_all_pairs(given: float | np.ndarray | str | None) -> None:
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(3, 3))
+    x, precision = rng.normal(size=(40, 3)) @ root.T + 5, np.linalg.inv(root @ root.T)
+    s = -(x - 4.5) @ precision
+    covariance = root @ root.T + np.eye(3) if isinstance(given, str) else given
+    full = np.cov(x.T) if covariance is None else np.asarray(covariance, dtype=float)
+    full = full if full.ndim == 2 else np.diag(np.broadcast_to(full, 3))
+    found = stein_discrepancy(x, s, key=KEY, covariance=covariance)
+    assert found.value == pytest.approx(by_hand(x, s, full), rel=1e-8)
+    tilde = stein_discrepancy(x, lambda y: -jnp.asarray(precision) @ (y - 4.5), key=KEY, covariance=covariance)
+    assert tilde.value == pytest.approx(found.value, rel=1e-10)
 
 
-def gaussian(rng, n):
-    return rng.normal(size=(n, 10)), lambda x: -x
+def test_many_particles_go_in_tiles() -> None:
+    x = np.random.default_rng(1).normal(size=(2_501, 2))
+    r2 = np.sum((x[:, None] - x) ** 2, axis=2)
+    k = (1 + r2) ** -0.5
+    h = x @ x.T * k + (2 - r2) * k**3 - 3 * r2 * k**5  # s = −x
+    np.fill_diagonal(h, 0)
+    found = stein_discrepancy(x, -x, key=KEY, covariance=1.0, resamples=2)
+    assert found.value == pytest.approx(h.sum() / (2_501 * 2_500), rel=1e-9)
 
 
-def narrow(rng, n):
-    root = np.linalg.cholesky(np.diag([25.0, 1.0, 0.01]) + 0.004)
-    inverse = np.linalg.inv(root @ root.T)
-    return rng.normal(size=(n, 3)) @ root.T, lambda x: -inverse @ x
+def of_normals(d: int, shift: float, variance: float) -> float:
+    """E h for N(shift e₁, variance·1) and N(0, 1): E k (s−s_c)·(s'−s_c'), with s − s_c = −shift e₁ + (1/v − 1)(x − m).
+
+    x − x' and x + x' − 2m are independent, and k knows the first alone.
+    """
+    factor = 1 / variance - 1
+
+    def density(q: float) -> float:
+        inner = shift**2 + factor**2 * variance * (d - q) / 2
+        return inner * (1 + 2 * variance * q) ** -0.5 * float(scipy.stats.chi2.pdf(q, d))
+
+    return scipy.integrate.quad(density, 0, np.inf)[0]
 
 
-def wells(rng, n):
-    """e^{−f/T} of the double well at T = .15, in 2-D, by inverting the distribution function on a fine grid."""
-    grid = np.linspace(-2.5, 2.5, 20_001)
-    mass = np.cumsum(np.exp(-((grid**2 - 1) ** 2) / 4 / 0.15))
-    first = np.interp(rng.uniform(size=n), mass / mass[-1], grid)
-    x = np.stack([first, np.sqrt(0.15) * rng.normal(size=n)], axis=1)
-    return x, lambda y: -jnp.stack([y[0] * (y[0] ** 2 - 1), y[1]]) / 0.15
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("law", "n"), [(gaussian, 1000), (narrow, 300), (wells, 300)])
-def test_holds_its_level(law, n):
-    """Rejections at 5 % in 400 clouds of the right law: at most 5 % and three binomial errors."""
-    rng, repeats = np.random.default_rng(1), 400
-    found = [stein_discrepancy(*law(rng, n), key=k) for k in jax.random.split(KEY, repeats)]
-    rejected = np.mean([e.above_floor for e in found])
-    assert 0.05 - 3 * 0.0109 <= rejected <= 0.05 + 3 * 0.0109
-    values = np.array([e.value for e in found])
-    assert abs(values.mean()) <= 4 * values.std() / np.sqrt(repeats)
-    # cautious here, where it is the floor that tells: the larger of two noisy variances, of a heavy-tailed h
-    assert 0.9 <= np.mean([e.standard_error for e in found]) / values.std(ddof=1) <= 1.6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("coordinates", [1, 10])
-def test_rejects_a_shift_of_three_tenths(coordinates):
-    rng, shift = np.random.default_rng(2), 0.3 * (np.arange(10) < coordinates)
-    found = [
-        stein_discrepancy(rng.normal(size=(1000, 10)) + shift, lambda x: -x, key=k) for k in jax.random.split(KEY, 100)
+def readings(shift: float, scale: float, repeats: int, seed: int, n: int = 300) -> list[Estimate]:
+    rng = np.random.default_rng(seed)
+    clouds = [rng.normal(size=(n, 3)) * scale + np.array([shift, 0, 0]) for _ in range(repeats)]
+    return [
+        stein_discrepancy(x, -x, key=jax.random.key(i), covariance=1.0, resamples=200) for i, x in enumerate(clouds)
     ]
-    assert np.mean([e.above_floor for e in found]) >= 0.95
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.3, 1.0), (0.0, 1.3), (1.0, 0.8)])
+def test_unbiased_its_error_is_the_spread_and_the_floor_holds(shift: float, scale: float) -> None:
+    repeats = 300
+    found = readings(shift, scale, repeats, seed=2)
     values = np.array([e.value for e in found])
-    assert np.mean([e.standard_error for e in found]) == pytest.approx(values.std(ddof=1), rel=0.25)  # 3.5 sigmas
+    spread = values.std(ddof=1)  # known to 4 %, to 10 % at agreement
+    assert abs(values.mean() - of_normals(3, shift, scale**2)) < 4 * spread / np.sqrt(repeats)  # one of 4
+    said, above = np.mean([e.standard_error for e in found]), np.mean([e.above_floor for e in found])
+    if (shift, scale) == (0.0, 1.0):
+        assert 0.9 * spread <= said <= 1.5 * spread  # cautious: the projection cannot add less than nothing
+        assert above <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / repeats)
+    else:
+        assert said == pytest.approx(spread, rel=0.15)
+        assert above > 0.9
 
 
-def test_sees_a_wrong_temperature_and_a_missing_well():
-    x, score = wells(np.random.default_rng(0), 2000)
-    assert not stein_discrepancy(x, score, key=KEY).above_floor
-    for wrong in (x * 1.1, x[x[:, 1] > -0.3]):
-        assert stein_discrepancy(wrong, score, key=KEY).floors > 2
+def normal(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    x = rng.normal(size=(n, 10))
+    return x, -x
 
 
-def test_float32_and_affine_coordinates():
-    rng = np.random.default_rng(4)
-    x = np.array([0.3, 0.0, 0.0]) + rng.normal(size=(500, 3))
-    truth = stein_discrepancy(x, -x, key=KEY)
-    narrow = stein_discrepancy(x.astype(np.float32), -x.astype(np.float32), key=KEY)
-    assert narrow.value == pytest.approx(truth.value, rel=1e-4)
-    matrix = np.array([[3.0, 0.0, 0.0], [1.0, 0.2, 0.0], [0.5, -4.0, 2.0]])
-    moved = stein_discrepancy(x @ matrix.T + 7, -x @ np.linalg.inv(matrix), key=KEY)
-    assert moved.value == pytest.approx(truth.value, rel=1e-6)
-    assert moved.floor == pytest.approx(truth.floor, rel=1e-6)
+def anisotropic(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    x = rng.normal(size=(n, 10)) * WIDTHS
+    return x, -x / WIDTHS**2
 
 
-def test_diverged_particles_are_left_out_and_counted():
-    x = np.random.default_rng(5).normal(size=(300, 2))
-    bad = np.vstack([x, [[np.nan, 0.0]], [[0.0, np.inf]]])
-    clean, dirty = stein_discrepancy(x, -x, key=KEY), stein_discrepancy(bad, -bad, key=KEY)
-    assert dirty.left_out == 2 and dirty.value == clean.value
+def double_well(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """e^{−f/T}, f = (x₁² − 1)²/4 + x₂²/2, by inverting the distribution of x₁."""
+    line = np.linspace(-3, 3, 20_001)
+    cumulative = np.cumsum(np.exp(-((line**2 - 1) ** 2) / 4 / TEMPERATURE))
+    first = np.interp(rng.random(n), cumulative / cumulative[-1], line)
+    x = np.column_stack([first, rng.normal(size=n) * np.sqrt(TEMPERATURE)])
+    return x, -np.column_stack([first**3 - first, x[:, 1]]) / TEMPERATURE
+
+
+def rejected(draw: Callable, n: int, repeats: int, seed: int) -> float:
+    rng = np.random.default_rng(seed)
+    found = [stein_discrepancy(*draw(n, rng), key=jax.random.key(i), resamples=400) for i in range(repeats)]
+    return float(np.mean([e.above_floor for e in found]))
+
+
+LEVEL = 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+
+@pytest.mark.parametrize("draw", [anisotropic, double_well])
+def test_level_with_the_clouds_own_covariance(draw: Callable) -> None:
+    assert rejected(draw, 200, 400, seed=3) <= LEVEL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", [normal, anisotropic, double_well])
+def test_level_at_a_thousand(draw: Callable) -> None:
+    assert rejected(draw, 1_000, 400, seed=4) <= LEVEL
+
+
+@pytest.mark.parametrize("shift", [0.3 * np.eye(10)[0], np.full(10, 0.3), -3 * np.eye(10)[9]])
+def test_a_shift_in_ten_dimensions_is_seen(shift: np.ndarray) -> None:
+    def moved(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        x = normal(n, rng)[0] + shift if shift[9] >= 0 else anisotropic(n, rng)[0] + shift
+        return x, -x if shift[9] >= 0 else -x / WIDTHS**2
+
+    assert rejected(moved, 1_000, 100, seed=5) >= 0.95
+
+
+def test_the_share_of_the_mass_in_each_well_is_hardly_seen() -> None:
+    def lopsided(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        x, s = double_well(n, rng)
+        turn = np.sign(x[:, :1]) * np.where(rng.random((n, 1)) < 0.8, 1, -1)  # four in five on the right
+        return x * np.hstack([turn, np.ones((n, 1))]), s * np.hstack([turn, np.ones((n, 1))])
+
+    assert rejected(lopsided, 300, 100, seed=6) < 0.5  # a fair coin is refused 10 standard errors away
+
+
+def test_it_is_the_same_in_all_linear_coordinates() -> None:
+    rng = np.random.default_rng(7)
+    x, turn = rng.normal(size=(200, 3)), rng.normal(size=(3, 3)) * np.array([[1e3], [1.0], [1e-3]])
+    plain = stein_discrepancy(x, -x, key=KEY)
+    turned = stein_discrepancy(x @ turn.T + 7, -x @ np.linalg.inv(turn), key=KEY)
+    for name in ("value", "standard_error", "floor"):
+        assert getattr(turned, name) == pytest.approx(getattr(plain, name), rel=1e-6)
+
+
+def test_a_floor_from_a_subset_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = readings(0.0, 1.0, 60, seed=8)
+    monkeypatch.setattr(stein, "NULL_SIZE", 100)
+    part = readings(0.0, 1.0, 60, seed=8)
+    assert [e.value for e in full] == [e.value for e in part]
+    ratio = np.mean([e.floor for e in part]) / np.mean([e.floor for e in full])
+    assert ratio == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_float32_agrees(shift: float) -> None:
+    well = DoubleWell(dim=4)
+    x = np.random.default_rng(9).normal(size=(1_500, 4)) * 0.5 + shift
+
+    def score(y: jax.Array) -> jax.Array:
+        return -jax.grad(well)(y) / TEMPERATURE
+
+    double = stein_discrepancy(x, score, key=KEY)
+    with enable_x64(False):
+        single = stein_discrepancy(x, score, key=KEY)
+    for name in ("value", "standard_error", "floor"):
+        assert abs(getattr(single, name) - getattr(double, name)) < 0.01 * double.floor
+    rounded = stein_discrepancy(jnp.asarray(x, dtype=jnp.float32), score, key=KEY)
+    assert abs(rounded.value - double.value) < 0.01 * double.floor
+
+
+def test_diverged_particles_are_left_out_and_counted() -> None:
+    x = np.random.default_rng(10).normal(size=(60, 2))
+    dirty = np.vstack([x[:30], [[np.nan, 0.0], [0.0, np.inf]], x[30:]])
+    clean = stein_discrepancy(x, -x, key=KEY)
+    for score in (-dirty, jnp.negative):
+        found = stein_discrepancy(dirty, score, key=KEY)
+        assert found.left_out == 2
+        assert found.value == pytest.approx(clean.value)
+        assert found.floor == pytest.approx(clean.floor)
+    assert clean == stein_discrepancy(x, -x, key=KEY)
+    assert clean.floor != stein_discrepancy(x, -x, key=jax.random.key(1)).floor
 
 
 @pytest.mark.usefixtures("as_users_run")
-def test_errors_name_the_argument():
-    x = np.random.default_rng(6).normal(size=(50, 2))
-    for call, message in (
-        (lambda: stein_discrepancy(x[:3], -x[:3], key=KEY), "particles must hold at least d"),
-        (lambda: stein_discrepancy(x, -x[:9], key=KEY), "score must have the particles' shape"),
-        (lambda: stein_discrepancy(x, -x * np.nan, key=KEY), "score must be finite"),
-        (lambda: stein_discrepancy(x, -x, key=KEY, scale=0.0), "scale must be positive"),
-        (lambda: stein_discrepancy(x, -x, key=KEY, resamples=1), "resamples must be at least"),
-        (lambda: stein_discrepancy(x[:, [0, 0]], -x, key=KEY), "particles must span all"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
+def test_errors_name_the_argument() -> None:
+    x = np.random.default_rng(11).normal(size=(20, 2))
+    with pytest.raises(ValueError, match="particles must hold at least two that are finite, got 1"):
+        stein_discrepancy(x[:1], -x[:1], key=KEY)
+    with pytest.raises(ValueError, match=r"score must give 2 numbers for each particle, got shape \(20, 1\)"):
+        stein_discrepancy(x, -x[:, :1], key=KEY)
+    with pytest.raises(ValueError, match=r"score must give 2 numbers for each particle, got shape \(20,\)"):
+        stein_discrepancy(x, jnp.sum, key=KEY)
+    with pytest.raises(ValueError, match="score must be finite at every finite particle"):
+        stein_discrepancy(x, lambda y: y / 0.0, key=KEY)
+    with pytest.raises(ValueError, match="score must be finite at every finite particle"):
+        stein_discrepancy(x, np.where(np.arange(20)[:, None] == 3, np.nan, -x), key=KEY)
+    with pytest.raises(ValueError, match="covariance must fit"):
+        stein_discrepancy(x, -x, key=KEY, covariance=np.ones(3))
+    with pytest.raises(ValueError, match="covariance must spread in all 2 directions"):
+        stein_discrepancy(x, -x, key=KEY, covariance=np.array([1.0, 0.0]))
+    with pytest.raises(ValueError, match="particles must spread in all 2 directions"):
+        stein_discrepancy(x * np.array([1.0, 0.0]), -x, key=KEY)
+    with pytest.raises(TypeError, match="key must be one typed key"):
+        stein_discrepancy(x, -x, key=0)

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from sgdsim.draws import key_words
-from sgdsim.measures.diverged import Cloud, finite_rows
+from sgdsim.measures.diverged import finite_rows
 from sgdsim.measures.estimate import Estimate
 
 
-def bootstrap(statistic: Callable, *clouds: Cloud, key: Key[Array, ""], resamples: int = 200) -> Estimate:
+def bootstrap(
+    statistic: Callable, *clouds: Float[np.ndarray | Array, "_ _"], key: Key[Array, ""], resamples: int = 200
+) -> Estimate:
     """A statistic of one or more clouds, with the spread that it has over resampled clouds for its standard error.
 
     Each resample draws n of a cloud's n particles with replacement, whole rows, each cloud by itself. 200 resamples

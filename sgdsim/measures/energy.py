@@ -86,7 +86,9 @@ def _distances(apart: Float[np.ndarray, "n s"], first: Bool[np.ndarray, "n s"]) 
 
 def _distance(point: tuple[Float[Array, " d"]], points: tuple[Float[Array, "n d"]]) -> Float[Array, " n"]:
     (x,), (y,) = point, points
-    return jnp.sqrt(jnp.maximum(x @ x - 2 * y @ x + jnp.sum(y**2, axis=1), 0))
+    size = x @ x + jnp.sum(y**2, axis=1)
+    square = size - 2 * y @ x
+    return jnp.sqrt(jnp.where(square > 16 * jnp.finfo(x.dtype).eps * size, square, 0))  # 0 from a particle to itself
 
 
 def pair_sums(kernel: Callable, points: tuple[Array, ...], weights: Array | np.ndarray) -> Float[np.ndarray, "n s"]:

@@ -64,7 +64,7 @@ class Thermometers:
             stralign="right",
         )
         if self.stationarity is None:
-            return f"{table}\nwhether the state is steady was not asked: a cloud alone cannot tell"
+            return f"{table}\nstationarity was not tested: with momentum or reshuffled passes a cloud alone cannot tell"
         return f"{table}\nfluctuation–dissipation residual {self.stationarity}, z = {self.stationarity.z():.1f}"
 
 
@@ -153,8 +153,8 @@ def _stationarity(
     if sgd.has_momentum or sgd.sampling == "epoch":
         return None
     work = np.sum((x - (0.0 if centre is None else centre)) * gradient, axis=(1, 2))
-    heat = float(sgd.learning_rate) / 2 * np.sum(minibatch**2, axis=(1, 2))
-    return ratio(work, heat, name="the minibatch gradient") + -1.0
+    dissipated = float(sgd.learning_rate) / 2 * np.sum(minibatch**2, axis=(1, 2))
+    return ratio(work, dissipated, name="the minibatch gradient") + -1.0
 
 
 def _checked(

@@ -67,9 +67,8 @@ class PaperTable:
 
     def __str__(self) -> str:
         lines = [line for row in self.rows for line in _lines(row)]
-        return "\n\n".join(
-            [table(["law", "quantity", "expected", "measured", "z", "verdict", "s"], lines), self.reading]
-        )
+        header = ["law", "quantity", "expected", "measured", "z", "verdict", "s"]
+        return "\n\n".join([table(header, lines, left=2), self.reading])
 
     __repr__ = __str__
 

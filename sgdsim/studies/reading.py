@@ -14,9 +14,10 @@ from sgdsim.measures import Estimate
 MARGIN = 2.0
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A report's table: text as it is, to the right."""
-    return tabulate(rows, headers=header, disable_numparse=True, stralign="right")
+def table(header: list[str], rows: list[list[str]], left: int = 0) -> str:
+    """A report's table: text as it is, to the right but for the first `left` columns."""
+    sides = ["left"] * left + ["right"] * (len(header) - left)
+    return tabulate(rows, headers=header, disable_numparse=True, colalign=sides)
 
 
 def resolution(grid: Grid, widths: Float[np.ndarray, " d"]) -> str | None:
