@@ -116,6 +116,7 @@ def test_entries_and_units() -> None:
     assert (shifted.value, shifted.standard_error, shifted.floor) == (0.5, 0.1, 0.3)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_over_times() -> None:
     x = np.random.default_rng(0).normal(size=(3, 50, 2))
     x[1, :4] = np.nan

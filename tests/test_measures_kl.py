@@ -112,6 +112,38 @@ def test_score_interval_covers(shift: float, n: int, repeats: int) -> None:
     assert 0.90 <= covered <= 0.98
 
 
+def own_truth(grid: Grid, shift: list[float], n: int) -> float:
+    """KL of N(shift, 1) from the reference after merging, exactly; what lies outside the box is in the lowest cell."""
+    cells = np.ones(())
+    for axis in range(grid.dim):
+        cells = np.multiply.outer(cells, np.diff(scipy.stats.norm.cdf(grid.edges(axis), shift[axis])))
+    partition = merge(grid, normal_masses(grid), n)
+    merged = np.bincount(partition.labels, cells.ravel())
+    merged[partition.lowest] += 1 - cells.sum()
+    return float(np.sum(merged * np.log(merged / partition.masses)))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize(
+    ("n", "repeats", "bound"), [(10_000, 500, 1e-4), pytest.param(100_000, 400, 2e-5, marks=pytest.mark.slow)]
+)
+def test_reads_the_merged_cells_own_truth(shift: float, n: int, repeats: int, bound: float) -> None:
+    truth, found = own_truth(LINE, [shift], n), readings(LINE, n, [shift], repeats, seed=6)
+    assert truth == pytest.approx(shift**2 / 2, rel=0.03, abs=2e-5)  # 6e-5 of the mass lies outside the box
+    value, error = mean_and_error(found)
+    assert abs(value - truth) <= 4 * error  # one of 6
+    if shift == 0:
+        assert abs(value - truth) <= bound
+    covered = np.mean([low <= truth <= high for low, high in map(score_interval, found)])
+    assert 0.90 <= covered <= 0.98
+
+
+def test_reads_the_merged_cells_own_truth_in_the_plane() -> None:
+    found = readings(COARSE, 1_000, [0.0, 0.0], 200, seed=7)
+    value, _ = mean_and_error(found)
+    assert abs(value - own_truth(COARSE, [0.0, 0.0], 1_000)) <= 2e-3  # 4 errors of the mean
+
+
 def test_score_interval_solves_its_equation() -> None:
     value, cells, n, z = 0.004, 50, 10_000, 1.959964
     for edge in score_interval((value, cells, n)):

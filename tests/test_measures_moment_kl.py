@@ -12,7 +12,7 @@ from sgdsim.theory import gaussian_kl
 
 def case(d: int, shift: float, scale: float) -> tuple[Gaussian, Gaussian]:
     """A correlated reference, and a law whose first axis is shifted and wider."""
-    root = np.random.default_rng(5).normal(size=(d, d)) + 2 * np.eye(d)
+    root = np.random.default_rng(99).normal(size=(d, d)) + 2 * np.eye(d)
     first = np.arange(d) == 0
     own = root * np.where(first, scale, 1.0)
     return Gaussian(np.ones(d), root @ root.T), Gaussian(np.ones(d) + shift * root[:, 0], own @ own.T)
@@ -68,7 +68,6 @@ def test_takes_off_the_known_bias_to_first_order() -> None:
     assert plain - moment_kl(x, y).value == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("m", [None, 700])
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.1, 1.1), (0.5, 0.7)])
 def test_standard_error_is_the_spread_and_the_floor_holds(m: int | None, shift: float, scale: float) -> None:

@@ -14,8 +14,8 @@ from sgdsim.measures.partition import checked_masses
 def entropy(particles: Cloud, neighbours: int = 4) -> Estimate:
     """H = −⟨log ρ⟩ in nats, with log ρ at each particle from its k-th nearest neighbour (`neighbourhoods`).
 
-    n times its variance is Var(log ρ) + χ(k): the variance of the local values with `overlap_variance` added. In 3-D the
-    tails make the spread larger than that, by 8 % for a Gaussian at n = 2,000.
+    n times its variance is Var(log ρ) + χ(k): the variance of the local values with `overlap_variance` added. In 3-D
+    the tails make the spread larger than that, by 8 % for a Gaussian at n = 2,000.
 
     Balls are not points, which costs O((k/n)^{2/d}): on a standard Gaussian at k = 4 the value is too small by 0.003,
     0.002 and 0.016 nats in d = 1, 2, 3 at n = 10⁴, and by 0.005 in d = 3 at n = 10⁵. That is below one standard error

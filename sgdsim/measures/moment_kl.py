@@ -84,7 +84,7 @@ def full_rank_root(name: str, covariance: Float[np.ndarray, "d d"]) -> Float[np.
     width = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     if np.all(width > 0):
         correlation = covariance / np.outer(width, width)
-        if np.linalg.eigvalsh(correlation)[0] > len(width) * np.finfo(np.float64).eps:
+        if np.linalg.eigvalsh(correlation)[0] > 1e-12:
             return width[:, None] * np.linalg.cholesky(correlation)
     raise ValueError(f"{name} must spread in all {len(width)} directions, got a singular covariance")
 
