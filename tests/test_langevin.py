@@ -147,5 +147,9 @@ def test_second_order_limit_refuses_momentum():
     sgd = ss.SGD(problem, learning_rate=0.1, batch_size=1, momentum=0.5)
     with pytest.raises(ValueError, match="momentum must be 0 for the second-order limit"):
         ss.Langevin.limit_of(sgd, order=2)
+    risk = ss.EmpiricalRisk(lambda w, z: (w[0] - z[0]) ** 2 / 2, (np.arange(4.0),), init=np.zeros(1))
+    epoch = ss.SGD(risk, learning_rate=0.1, batch_size=2, sampling="epoch")
+    with pytest.raises(ValueError, match="sampling must draw each batch independently"):
+        ss.Langevin.limit_of(epoch, order=2)
     with pytest.raises(ValueError, match="order must be 1 or 2, got 3"):
         ss.Langevin.limit_of(sgd, order=3)

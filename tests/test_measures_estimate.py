@@ -112,7 +112,7 @@ def test_entries_and_units() -> None:
     entry = matrix[1, 0] * -2.0
     assert (entry.value, entry.standard_error, entry.floor, entry.left_out) == (-6.0, 1.0, 0.2, 7)
     assert entry.merged_cells == 3
-    shifted = Estimate(1.5, 0.1, 0.3) + -1.0
+    shifted = Estimate(1.5, 0.1, 0.3) - 1.0
     assert (shifted.value, shifted.standard_error, shifted.floor) == (0.5, 0.1, 0.3)
 
 

@@ -95,6 +95,7 @@ def part(cloud, begin, end):
         particles=cloud.particles[:, begin:end],
         seconds=1.0,
         tallied=tuple(a[:, begin:end] for a in cloud.tallied),
+        tally=cloud.tally,
     )
 
 
@@ -119,5 +120,7 @@ def test_errors_name_the_argument():
         FluctuationDissipation(sgd, [0.0])
     with pytest.raises(ValueError, match="since must leave two saved times"):
         residual(sgd, start, particles=20, steps=4)
-    with pytest.raises(ValueError, match="tally=Totals"):
-        fluctuation_dissipation(ss.simulate(sgd, start, particles=20, steps=4, key=jax.random.key(0)))
+    for tally in (None, Totals(lambda x, dx: x)):  # the second has two numbers as well
+        cloud = ss.simulate(sgd, start, particles=20, steps=4, save_every=2, key=jax.random.key(0), tally=tally)
+        with pytest.raises(ValueError, match="tally=Totals"):
+            fluctuation_dissipation(cloud, since=0.0)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,7 +22,12 @@ def trajectory(times, end, diverged=None, step=1e-4):
     if diverged is not None:
         particles[1, diverged] = np.nan
     return Trajectory(
-        times=np.array([0.0, last * step]), steps=np.array([0, last]), particles=particles, seconds=1.0, tallied=tallied
+        times=np.array([0.0, last * step]),
+        steps=np.array([0, last]),
+        particles=particles,
+        seconds=1.0,
+        tallied=tallied,
+        tally=FirstPassage(lambda x: x[0]),
     )
 
 
@@ -71,15 +77,30 @@ def test_escape_from_a_quadratic_well_against_quadrature():
     assert runs[False].value > exact + 8 * runs[False].standard_error  # watched at steps only: too late, by O(√h)
 
 
-def test_particles_that_diverge_before_they_pass_are_left_out_and_counted():
+def test_particles_that_diverge_are_left_out_and_counted():
     times = late_exponential(1000, seed=2)
     clean = passage_time(trajectory(times, 4.0))
-    gone = np.concatenate([np.zeros(1000, bool), np.ones(3, bool), np.ones(1, bool)])
+    gone = np.arange(1004) >= 1000
     dirty = passage_time(trajectory(np.concatenate([times, np.full(3, 9.0), [0.5]]), 4.0, diverged=gone))
-    assert dirty.left_out == 3  # the fourth had passed when it diverged
-    assert dirty.value == pytest.approx(clean.value, rel=0.01)
-    with pytest.raises(ValueError, match="all 2 particles have diverged"):
+    assert dirty.left_out == 4
+    assert dirty.value == clean.value
+    with pytest.raises(ValueError, match="two particles that have not diverged, got 0 of 2"):
         passage_time(trajectory([9.0, 9.0], 4.0, diverged=np.ones(2, bool)))
+
+
+def test_a_chain_that_explodes_has_not_arrived():
+    """At η = 1.2 the quartic well throws every particle out, in growing steps to both sides: past the target too."""
+    problem = ss.NoisyPotential(ss.potentials.DoubleWell(1), ss.GaussianNoise(1.0))
+    sgd = ss.SGD(problem, learning_rate=1.2, batch_size=1)
+    start = np.concatenate([np.full((200, 1), -3.0), np.full((300, 1), 0.0)])
+    runs = {"steps": 200, "key": jax.random.key(0)}
+    exploding = ss.simulate(sgd, start[:200], tally=FirstPassage(lambda x: 50 - x[0]), **runs)
+    assert exploding.num_diverged == 200
+    with pytest.raises(ValueError, match="got 0 of 200"):
+        passage_time(exploding)
+    tame = ss.SGD(problem, learning_rate=0.05, batch_size=1)
+    mixed = ss.simulate(tame, np.where(start < 0, 30.0, 0.0), tally=FirstPassage(lambda x: 0.9 - jnp.abs(x[0])), **runs)
+    assert 0 < mixed.num_diverged == passage_time(mixed).left_out
 
 
 def test_errors_name_the_argument():
@@ -89,6 +110,6 @@ def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="trajectory must run longer"):
         passage_time(trajectory(times, 0.1))
     with pytest.raises(ValueError, match="tally=FirstPassage"):
-        passage_time(dataclasses.replace(trajectory(times, 4.0), tallied=None))
+        passage_time(dataclasses.replace(trajectory(times, 4.0), tally=None))
     with pytest.raises(ValueError, match="10 passages in each half"):
         tail_drift(trajectory(times, 0.1))

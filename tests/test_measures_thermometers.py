@@ -138,7 +138,9 @@ def test_snapshots_sharpen_a_reading_and_particles_alone_make_its_error(steady):
 def test_standard_errors_are_the_spread_over_fresh_clouds(steady):
     sgd, path = steady
     clouds, keys = path.reshape(100, 800, 2), jax.random.split(jax.random.key(1), 100)
-    found = [thermometers(sgd, x, key=key) for x, key in zip(clouds, keys, strict=True)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotStationaryWarning)  # one in a hundred small clouds may look so
+        found = [thermometers(sgd, x, key=key) for x, key in zip(clouds, keys, strict=True)]
     for name in (*NAMES, "stationarity"):
         spread = np.std([getattr(e, name).value for e in found], ddof=1)  # known to 7 %
         assert np.mean([getattr(e, name).standard_error for e in found]) == pytest.approx(spread, rel=0.25)

@@ -89,13 +89,14 @@ def test_the_bridge_crosses_as_brownian_motion_does():
 
 @pytest.mark.usefixtures("as_users_run")
 def test_errors_name_the_argument():
-    with pytest.raises(TypeError, match="tally must have the methods of Tally"):
-        run(3)
+    for wrong in (3, Previous):
+        with pytest.raises(TypeError, match="tally must be an object with the methods of Tally"):
+            run(wrong)
     with pytest.raises(ValueError, match="every must be a positive whole number"):
         Totals(lambda x, dx: x, every=0)
     with pytest.raises(TypeError, match="observable must be a callable"):
         Totals(1)
-    with pytest.raises(ValueError, match=r"observable must return a vector \(m,\), got shape \(\)"):
+    with pytest.raises(ValueError, match=r"observable must return a vector \(m,\), got ShapeDtypeStruct\(shape=\(\)"):
         run(Totals(lambda x, dx: x[0]))
     with pytest.raises(TypeError, match="level must be a JAX function"):
         FirstPassage(0.0)
@@ -103,5 +104,13 @@ def test_errors_name_the_argument():
         FirstPassage(lambda x: x[0], diffusion=1.0)
     with pytest.raises(ValueError, match="level must return one number"):
         run(FirstPassage(lambda x: x))
+    with pytest.raises(ValueError, match=r"diffusion must return a matrix \(2, 2\), got shape \(2,\)"):
+        run(FirstPassage(lambda x: x[0], diffusion=lambda x: x))
+    line = ss.NoisyPotential(ss.potentials.DoubleWell(1), ss.GaussianNoise(1.0))
+    process = ss.SGD(line, learning_rate=0.1, batch_size=1)
+    with pytest.raises(ValueError, match="swept_area must be given positions in the plane, got 1"):
+        ss.simulate(process, [0.0], particles=9, steps=1, key=KEY, tally=Totals(ss.measures.swept_area))
+    with pytest.raises(ValueError, match="tallied must be what a run with a Totals holds, got NoneType"):
+        block_means(run().tallied)
     with pytest.raises(ValueError, match="tallied must hold a term between any two saved times"):
         block_means(run(Totals(lambda x, dx: x, every=100), every=1).tallied)

@@ -48,6 +48,11 @@ class FirstPassage(eqx.Module):
         level = jax.vmap(self.level, 1)(x)
         if level.shape != x.shape[1:]:
             raise ValueError(f"level must return one number, got shape {level.shape[1:]}")
+        if self.diffusion is not None:
+            point = jax.ShapeDtypeStruct(x.shape[:1], x.dtype)
+            tensor = jax.eval_shape(self.diffusion, point).shape
+            if tensor != 2 * x.shape[:1]:
+                raise ValueError(f"diffusion must return a matrix {2 * x.shape[:1]}, got shape {tensor}")
         return jnp.where(level <= 0, np.uint32(0), NEVER)
 
     def update(
@@ -56,7 +61,7 @@ class FirstPassage(eqx.Module):
         """The number of this step, from 1, for the particles that it has led into the target as the first."""
         x, y = process.position(before), process.position(after)
         end = jax.vmap(self.level, 1)(y)
-        entered = end <= 0
+        entered = (end <= 0) & jnp.all(jnp.isfinite(y), axis=0)  # what has run off to infinity has not arrived
         if self.diffusion is not None:
             start, variance = jax.vmap(self._level_and_variance, 1)(x)
             chance = jnp.exp(-2 * start * end / (variance * process.time_step.astype(x.dtype)))

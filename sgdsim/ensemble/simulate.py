@@ -60,8 +60,8 @@ def simulate(
         TypeError: on a key that is not a typed key, or a tally that is none.
     """
     key_words(key)
-    if not isinstance(tally, Tally | None):
-        raise TypeError(f"tally must have the methods of Tally, init and update; got {type(tally).__name__}")
+    if isinstance(tally, type) or not isinstance(tally, Tally | None):
+        raise TypeError(f"tally must be an object with the methods of Tally, init and update; got {tally!r}")
     positions, count, dtype = _read_start(process, start, particles, dtype)
     saved = _saved_steps(steps, save_every)
     chunk = count if chunk_size is None else min(_positive("chunk_size", chunk_size), count)
@@ -83,7 +83,7 @@ def simulate(
             kept.append(record)
     snapshots[~np.isfinite(snapshots).all(axis=-1)] = np.nan
     tallied = None if tally is None else jax.tree.map(lambda *chunks: np.concatenate(chunks, axis=1), *kept)
-    return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds, tallied=tallied)
+    return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds, tallied=tallied, tally=tally)
 
 
 def _run(

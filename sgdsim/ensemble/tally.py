@@ -72,9 +72,10 @@ class Totals(eqx.Module):
         """Zeros."""
         x = process.position(state)
         point = jax.ShapeDtypeStruct(x.shape[:1], x.dtype)
-        shape = jax.eval_shape(self.observable, point, point).shape
-        if len(shape) != 1:
-            raise ValueError(f"observable must return a vector (m,), got shape {shape}")
+        out = jax.eval_shape(self.observable, point, point)
+        shape = getattr(out, "shape", None)
+        if shape is None or len(shape) != 1:
+            raise ValueError(f"observable must return a vector (m,), got {out}")
         zero = jnp.zeros((*shape, x.shape[1]), x.dtype)
         return zero, zero, jnp.zeros(x.shape[1], jnp.uint32)
 
@@ -101,8 +102,10 @@ def block_means(tallied: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Float[np.
         tallied: what a trajectory holds of the `Totals`: totals and their roundings, (T, P, m), and counts, (T, P).
 
     Raises:
-        ValueError: if fewer than two times were saved, or some block holds no term.
+        ValueError: if it is not that, fewer than two times were saved, or some block holds no term.
     """
+    if not (isinstance(tallied, tuple) and len(tallied) == 3):
+        raise ValueError(f"tallied must be what a run with a Totals holds, got {type(tallied).__name__}")
     total, lost, count = (np.asarray(part, dtype=np.float64) for part in tallied)
     terms = np.diff(count, axis=0)
     if terms.size == 0 or np.min(terms) < 1:

@@ -21,6 +21,7 @@ class Trajectory:
         seconds: wall time of the stepping, without compiling.
         tallied: what a tally kept by each snapshot, a pytree of arrays (T, P, …); None where none was carried. A
             particle that has diverged may hold anything there.
+        tally: that tally itself.
     """
 
     times: Float[np.ndarray, " T"]
@@ -28,6 +29,7 @@ class Trajectory:
     particles: Float[np.ndarray, "T P d"]
     seconds: float
     tallied: Any = None
+    tally: Any = None
 
     @property
     def diverged(self) -> Bool[np.ndarray, "T P"]:

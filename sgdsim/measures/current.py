@@ -56,6 +56,8 @@ def circulation(x: Steps, dx: Steps, dt: float, centre: Float[np.ndarray | Array
 
 def swept_area(x: Float[Array, " 2"], dx: Float[Array, " 2"]) -> Float[Array, "1"]:
     """x × Δx of one particle's step in the plane, (1,), in x²: an observable for `Totals`; see `run_circulation`."""
+    if x.shape != (2,):
+        raise ValueError(f"swept_area must be given positions in the plane, got {x.shape[0]} coordinates")
     return jnp.array([x[0] * dx[1] - x[1] * dx[0]])
 
 
@@ -71,7 +73,7 @@ def run_circulation(trajectory: Trajectory, *, since: float | None = None) -> Es
     Raises:
         ValueError: as `window_means`.
     """
-    rows, left_out = window_means(trajectory, since, 1, "swept_area")
+    rows, left_out = window_means(trajectory, since, lambda observable: observable is swept_area, "swept_area")
     step = float(trajectory.times[-1]) / int(trajectory.steps[-1])
     return dataclasses.replace(mean(rows)[0] * (1 / step), left_out=left_out)
 

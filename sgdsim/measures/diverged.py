@@ -25,5 +25,21 @@ def finite_rows(*arrays: np.ndarray | Array) -> tuple[list[Float[np.ndarray, "n 
     return [host[keep] for host in hosts], int(np.sum(~keep))
 
 
+def finite_cloud(name: str, cloud: Cloud) -> tuple[Float[np.ndarray, "n d"], int]:
+    """The finite particles of a cloud, as float64 on the host, and how many rows were left out.
+
+    Args:
+        name: what the argument is called, for the error message.
+        cloud: the particles, (P, d).
+
+    Raises:
+        ValueError: if it is not of two axes, or all particles have diverged.
+    """
+    if np.ndim(cloud) != 2:
+        raise ValueError(f"{name} must be a cloud (P, d), got shape {np.shape(cloud)}")
+    (x,), left_out = finite_rows(cloud)
+    return x, left_out
+
+
 def _finite(x: Float[np.ndarray, "P ..."]) -> Bool[np.ndarray, " P"]:
     return np.all(np.isfinite(x).reshape(len(x), -1), axis=1)

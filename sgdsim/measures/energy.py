@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from sgdsim.draws import key_words
-from sgdsim.measures.diverged import Cloud, finite_rows
+from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.estimate import Estimate
 
 NULL_SIZE = 2_000  # particles on which the law at agreement is resampled
@@ -45,10 +45,11 @@ def energy_distance(
     Source: Székely and Rizzo (2013), Energy statistics; Gretton et al. (2012) for the degenerate law.
     """
     rng = np.random.default_rng(np.asarray(key_words(key)))
-    (x,), out_a = finite_rows(a)
-    (y,), out_b = finite_rows(b)
+    (x, out_a), (y, out_b) = finite_cloud("a", a), finite_cloud("b", b)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"a and b must have the same number of coordinates, got {x.shape[1]} and {y.shape[1]}")
+    if permutations < 20:
+        raise ValueError(f"permutations must be at least 20, for a 95 % quantile, got {permutations}")
     if min(len(x), len(y)) < 2:
         raise ValueError(f"a and b must hold at least two finite particles each, got {len(x)} and {len(y)}")
     ours = np.arange(len(x) + len(y)) < len(x)

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from sgdsim.density.grid import Grid
 from sgdsim.density.thermodynamics import free_energy
-from sgdsim.measures.diverged import Cloud, finite_rows
+from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.estimate import Estimate
 from sgdsim.measures.neighbours import log_density, overlap_variance
 from sgdsim.measures.partition import checked_masses
@@ -17,10 +17,10 @@ def entropy(particles: Cloud, neighbours: int = 4) -> Estimate:
     n times its variance is Var(log ρ) + χ(k): the variance of the local values with `overlap_variance` added. In 3-D
     the tails make the spread larger than that, by 8 % for a Gaussian at n = 2,000.
 
-    Balls are not points, which costs O((k/n)^{2/d}): on a standard Gaussian at k = 4 the value is too small by 0.003,
-    0.002 and 0.016 nats in d = 1, 2, 3 at n = 10⁴, and by 0.005 in d = 3 at n = 10⁵. That is below one standard error
-    for d ≤ 2, and about one at d = 3; above, it is more. Fewer neighbours mean less of it and a wider error. Distances
-    are Euclidean: give coordinates of like width.
+    Balls are not points, which costs O((k/n)^{2/d}): on a standard Gaussian at k = 4 the value is too small by 0.001,
+    0.003 and 0.016 nats in d = 1, 2, 3 at n = 10⁴, and by 0.005 in d = 3 at n = 10⁵. That is a tenth and a quarter of a
+    standard error for d = 1 and 2, **one to 1.2 at d = 3**, and more above. Fewer neighbours mean less of it and a
+    wider error: 0.3 of one at d = 3 and k = 1. Distances are Euclidean: give coordinates of like width.
 
     Args:
         particles: independent particles, (P, d). Diverged ones are left out and counted.
@@ -32,7 +32,7 @@ def entropy(particles: Cloud, neighbours: int = 4) -> Estimate:
     Source: Kozachenko and Leonenko (1987); Kraskov, Stögbauer, Grassberger (2004), eq. 20; Delattre and Fournier (2017)
     for the error.
     """
-    (x,), left_out = finite_rows(particles)
+    x, left_out = finite_cloud("particles", particles)
     local = -log_density(x, neighbours)
     variance = float(np.var(local)) + overlap_variance(neighbours)
     return Estimate(float(np.mean(local)), np.sqrt(variance / len(x)), left_out=left_out)

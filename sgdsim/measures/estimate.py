@@ -69,9 +69,11 @@ class Estimate:
             self, value=self.value * factor, standard_error=self.standard_error * size, floor=self.floor * size
         )
 
-    def __add__(self, shift: float) -> "Estimate":
-        """The value moved by a number that has no error."""
-        return dataclasses.replace(self, value=self.value + shift)
+    __rmul__ = __mul__
+
+    def __sub__(self, shift: float) -> "Estimate":
+        """The value less a number that has no error."""
+        return dataclasses.replace(self, value=self.value - shift)
 
     def to_dict(self) -> dict:
         """The fields as floats, ints and lists, ready for JSON; what is not finite becomes None."""

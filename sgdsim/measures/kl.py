@@ -9,7 +9,7 @@ import scipy.stats
 from jaxtyping import Array, Float, Int
 
 from sgdsim.density.grid import Grid
-from sgdsim.measures.diverged import Cloud, finite_rows
+from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.estimate import Estimate
 from sgdsim.measures.partition import Partition, checked_masses, merge
 
@@ -63,7 +63,7 @@ def kl(
 
     Source: Miller (1955) for the bias; `merge` and `score_interval` for the rest.
     """
-    (x,), left_out = finite_rows(particles)
+    x, left_out = finite_cloud("particles", particles)
     if x.shape[1] != grid.dim:
         raise ValueError(f"particles must have the grid's {grid.dim} coordinates, got {x.shape[1]}")
     partition = merge(grid, reference_masses, len(x)) if partition is None else partition

@@ -9,7 +9,7 @@ import scipy.stats
 from jaxtyping import Array, Float
 
 from sgdsim.ensemble.start import Gaussian
-from sgdsim.measures.diverged import Cloud, finite_rows
+from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.estimate import Estimate
 
 
@@ -90,7 +90,7 @@ def full_rank_root(name: str, covariance: Float[np.ndarray, "d d"]) -> Float[np.
 
 
 def _of_cloud(name: str, cloud: Cloud) -> tuple[_Moments, int]:
-    (x,), left_out = finite_rows(cloud)
+    x, left_out = finite_cloud(name, cloud)
     n, d = x.shape
     if n < d + 3:
         raise ValueError(f"{name} must hold at least d + 3 = {d + 3} finite particles, got {n}")

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Array, Float
 
-from sgdsim.measures.diverged import Cloud, finite_rows
+from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.estimate import Estimate
 
 
@@ -71,7 +71,7 @@ def mean_distance(a: Cloud, b: Float[np.ndarray | Array, "Q d"]) -> Estimate:
 
 
 def _at_least_two(particles: Cloud) -> tuple[np.ndarray, int]:
-    (x,), left_out = finite_rows(particles)
+    x, left_out = finite_cloud("particles", particles)
     if len(x) < 2:
         raise ValueError(f"particles must hold at least two that are finite, got {len(x)}")
     return x, left_out

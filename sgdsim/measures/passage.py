@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from sgdsim.ensemble import Trajectory
+from sgdsim.ensemble import FirstPassage, Trajectory
 from sgdsim.ensemble.first_passage import NEVER
 from sgdsim.measures.estimate import Estimate
 from sgdsim.measures.moments import mean
@@ -28,14 +28,14 @@ def passage_time(trajectory: Trajectory, *, tail_from: float | None = None) -> E
     t₀. The standard error is the delta method's over independent particles. `tail_drift` tests the exponential.
 
     Args:
-        trajectory: a run with `tally=FirstPassage(...)`; its last saved step ends it. Particles that diverged before
-            they passed are left out and counted.
+        trajectory: a run with `tally=FirstPassage(...)`; its last saved step ends it. Particles that have diverged are
+            left out and counted, whether they had passed or not: on its way out one may overshoot the target.
         tail_from: t₀; by default a quarter of the run where some are censored. It must lie beyond the relaxation within
             the well that is left.
 
     Raises:
-        ValueError: if the run carried no `FirstPassage`, t₀ lies outside it, or fewer than ten passages fell into the
-            tail while some particles had not passed.
+        ValueError: if the run carried no `FirstPassage`, t₀ lies outside it, fewer than two particles are finite, or
+            fewer than ten passages fell into the tail while some particles had not passed.
 
     Source: Lawless, Statistical Models and Methods for Lifetime Data, §4.1, for the censored exponential.
     """
@@ -84,14 +84,14 @@ def tail_drift(trajectory: Trajectory, *, tail_from: float | None = None) -> Est
 def _passages(trajectory: Trajectory, tail_from: float | None) -> tuple[Float[np.ndarray, " n"], float, float, int]:
     """Each particle's first passage, infinite where there was none; t₀; the end of the run; how many were left out."""
     steps, end = trajectory.tallied, float(trajectory.times[-1])
-    if not isinstance(steps, np.ndarray) or steps.dtype != np.uint32 or steps.ndim != 2:
+    if not isinstance(trajectory.tally, FirstPassage):
         raise ValueError("trajectory must have been run with tally=FirstPassage(...)")
     start = end / 4 if tail_from is None else float(tail_from)
     if not 0 <= start < end:
         raise ValueError(f"tail_from must lie in the run, 0 ≤ tail_from < {end:g}, got {start}")
-    passed = steps[-1] != NEVER
-    used = passed | ~trajectory.diverged[-1]
-    if not np.any(used):
-        raise ValueError(f"all {used.size} particles have diverged: there is nothing to measure")
-    times = np.where(passed, steps[-1] * (end / int(trajectory.steps[-1])), np.inf)[used]
-    return times, start, end, int(np.sum(~used))
+    used = ~trajectory.diverged[-1]
+    count = int(np.sum(used))
+    if count < 2:
+        raise ValueError(f"trajectory must hold two particles that have not diverged, got {count} of {used.size}")
+    times = np.where(steps[-1] != NEVER, steps[-1] * (end / int(trajectory.steps[-1])), np.inf)[used]
+    return times, start, end, used.size - count

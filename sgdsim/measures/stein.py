@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from sgdsim.draws import key_words
 from sgdsim.ensemble.start import Gaussian
-from sgdsim.measures.diverged import Cloud, finite_rows
+from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.energy import NULL_SIZE, pair_sums
 from sgdsim.measures.estimate import Estimate
 from sgdsim.measures.moment_kl import full_rank_root
@@ -66,7 +66,9 @@ def stein_discrepancy(
     (2017), for the kernel; Wenliang and Kanagawa (2020), for what it does not see.
     """
     rng = np.random.default_rng(np.asarray(key_words(key)))
-    (x,), left_out = finite_rows(particles)
+    x, left_out = finite_cloud("particles", particles)
+    if resamples < 20:
+        raise ValueError(f"resamples must be at least 20, for a 95 % quantile, got {resamples}")
     n = len(x)
     if n < 2:
         raise ValueError(f"particles must hold at least two that are finite, got {n}")

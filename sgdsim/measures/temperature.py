@@ -72,7 +72,7 @@ def virial_temperature(
     Raises:
         ValueError: if all particles have diverged, or Tr D vanishes at every particle.
 
-    Source: Yaida (2018), the fluctuation–dissipation relation.
+    Source: Yaida (2019), the fluctuation–dissipation relation.
     """
     (positions, forces, traces), left_out = finite_rows(x, gradient, noise_trace)
     n = len(positions)

@@ -154,7 +154,7 @@ def _stationarity(
         return None
     work = np.sum((x - (0.0 if centre is None else centre)) * gradient, axis=(1, 2))
     dissipated = float(sgd.learning_rate) / 2 * np.sum(minibatch**2, axis=(1, 2))
-    return ratio(work, dissipated, name="the minibatch gradient") + -1.0
+    return ratio(work, dissipated, name="the minibatch gradient") - 1.0
 
 
 def _checked(

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from sgdsim.measures.diverged import Cloud, finite_rows
+from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.estimate import Estimate
 
 Pieces = tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"], Float[np.ndarray, " r"]]
@@ -70,8 +70,7 @@ def sliced_wasserstein(
     """
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order}")
-    (x,), out_a = finite_rows(a)
-    (y,), out_b = finite_rows(b)
+    (x, out_a), (y, out_b) = finite_cloud("a", a), finite_cloud("b", b)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"a and b must have the same number of coordinates, got {x.shape[1]} and {y.shape[1]}")
     for_directions, for_splits = jax.random.split(key)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sgdsim.covariance import apply_matrix_root, check_covariance, host_root, symmetric_square_root
+from sgdsim.covariance import check_covariance, host_root, symmetric_square_root
 from sgdsim.draws import Draws
 from sgdsim.problems.problem import Problem
 
@@ -78,11 +78,8 @@ class GaussianRegression(Problem):
     def minibatch_gradient(
         self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
     ) -> Float[Array, "d P"]:
-        r, size = x - self.weights[:, None], self.dim + 1
-        normals = draws.normals(size * batch_size, dtype=x.dtype)
-        total = jnp.zeros_like(x)
-        for b in range(batch_size):
-            inputs = apply_matrix_root(self.input_root, normals[b * size : b * size + self.dim])
-            error = jnp.sum(inputs * r, axis=0) - jnp.sqrt(self.label_noise) * normals[(b + 1) * size - 1]
-            total = total + inputs * error
-        return total / batch_size
+        r = x - self.weights[:, None]
+        normals = draws.normals((self.dim + 1) * batch_size, dtype=x.dtype).reshape(batch_size, self.dim + 1, -1)
+        inputs = jnp.einsum("ij,bjp->bip", self.input_root, normals[:, :-1])
+        errors = jnp.sum(inputs * r, axis=1) - jnp.sqrt(self.label_noise) * normals[:, -1]
+        return jnp.mean(inputs * errors[:, None], axis=0)

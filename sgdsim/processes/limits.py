@@ -121,10 +121,12 @@ class SecondOrderLimit(FirstOrderLimit):
         """The limit of this chain, at its temperature and learning rate.
 
         Raises:
-            ValueError: if the chain has momentum, for which this limit is not derived.
+            ValueError: if the chain has momentum or reshuffled passes, for which this limit is not derived.
         """
         if sgd.has_momentum:
             raise ValueError(f"momentum must be 0 for the second-order limit, got {float(sgd.momentum):g}")
+        if sgd.sampling == "epoch":
+            raise ValueError("sampling must draw each batch independently for the second-order limit, got 'epoch'")
         return cls(problem=sgd.problem, temperature=jnp.asarray(sgd.temperature), learning_rate=sgd.learning_rate)
 
     @property

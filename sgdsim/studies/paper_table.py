@@ -20,7 +20,7 @@ from sgdsim.studies.result import write_study
 
 TABLE_FILES = ("table.png", "table.json", "table.npz")
 QUICK = 0.1  # of the full table's particles
-SHOWN = 6  # checks of one law beyond which only the worst is printed
+SHOWN = 8  # checks of one law beyond which only the worst is printed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class PaperTable:
     def reading(self) -> str:
         """One plain paragraph: how many laws hold, which do not and by how much."""
         checks = [check for row in self.rows for check in row.checks]
-        chance = min(1.0, len(checks) * 6.3e-5)
+        chance = min(1.0, sum(check.is_random for check in checks) * 6.3e-5)
         start = (
             f"{sum(row.holds for row in self.rows)} of {len(self.rows)} laws hold in {len(checks)} comparisons, each "
             f"within {SIGMAS:g} standard errors (by chance alone one would fail in {chance:.1%} of such tables); "
@@ -138,7 +138,7 @@ class PaperTable:
 
 
 def paper_table(
-    laws: Sequence[str] | None = None, *, key: Key[Array, ""], quick: bool = False, progress: bool = False
+    laws: str | Sequence[str] | None = None, *, key: Key[Array, ""], quick: bool = False, progress: bool = False
 ) -> PaperTable:
     """Measure laws of the literature: simulation against closed form, each number with its error.
 
@@ -152,10 +152,12 @@ def paper_table(
         progress: show a bar.
 
     Raises:
-        ValueError: on a law that is not there.
+        ValueError: on a law that is not there, or none.
     """
     key_words(key)
-    names = list(LAWS) if laws is None else list(dict.fromkeys(laws))
+    names = list(LAWS) if laws is None else [laws] if isinstance(laws, str) else list(dict.fromkeys(laws))
+    if not names:
+        raise ValueError(f"laws must name one at least of {', '.join(LAWS)}; got none")
     for name in names:
         if name not in LAWS:
             raise ValueError(f"laws must be among {', '.join(LAWS)}; got {name!r}")

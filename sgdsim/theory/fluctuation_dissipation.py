@@ -23,7 +23,7 @@ def fluctuation_dissipation(second_moment: float, eta: float, momentum: float = 
     Raises:
         ValueError: if an argument is out of its range.
 
-    Source: Yaida (2018) without momentum; derived above with it.
+    Source: Yaida (2019) without momentum; derived above with it.
     """
     require_not_negative("second_moment", second_moment)
     require_positive("eta", eta)

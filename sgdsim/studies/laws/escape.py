@@ -29,7 +29,8 @@ def escape(key: Key[Array, ""], effort: float) -> list[Check]:
         # +1 is a centre of these cells and of the ones three times as wide, where a target's first cell absorbs
         fp = FokkerPlanck.limit_of(well(temperature), Grid([-2.495], [2.515], [501]))
         found = fp.mean_passage_time([-1.0], lambda x: x[..., 0] >= 1 - 1e-9)
-        checks.append(Check(f"T = {temperature}, Fokker-Planck", truth, Estimate(found.value, found.grid_error)))
+        measured = Estimate(found.value, found.grid_error)
+        checks.append(Check(f"T = {temperature}, Fokker-Planck, 501 cells", truth, measured, is_random=False))
     temperature = 0.1
     limit = Langevin.limit_of(well(temperature), substeps=1)
     tally = FirstPassage(lambda x: 1 - x[0], diffusion=limit.limit.diffusion)

@@ -20,11 +20,13 @@ class Check:
         quantity: what it is, with its settings.
         expected: what the law says.
         measured: what was found, with its error: of the particles, or of the grid for a density.
+        is_random: whether that error is one of chance; a grid's is not.
     """
 
     quantity: str
     expected: float
     measured: Estimate
+    is_random: bool = True
 
     @property
     def z(self) -> float:

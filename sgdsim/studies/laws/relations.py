@@ -13,6 +13,13 @@ from sgdsim.processes import SGD
 from sgdsim.studies.laws.law import Check, late_cloud, law, scaled
 from sgdsim.studies.presets import preset
 
+RUNS = (  # preset, η, μ
+    ("breast-cancer", 1.0, 0.0),
+    ("breast-cancer", 8.0, 0.0),
+    ("breast-cancer", 0.5, 0.9),
+    ("two-weight-network", 0.2, 0.0),
+    ("two-weight-network", 0.6, 0.0),
+)
 RATES, BATCH_SIZES = (0.02, 0.05, 0.1, 0.2), (1, 2, 4, 8)
 
 
@@ -24,20 +31,14 @@ RATES, BATCH_SIZES = (0.02, 0.05, 0.1, 0.2), (1, 2, 4, 8)
 def fluctuation_and_dissipation(key: Key[Array, ""], effort: float) -> list[Check]:
     """Both sides summed over the second half of a run, on real data and on a network, at small and at large rates."""
     checks = []
-    for name, eta, momentum in (
-        ("breast-cancer", 1.0, 0.0),
-        ("breast-cancer", 8.0, 0.0),
-        ("breast-cancer", 0.5, 0.9),
-        ("two-weight-network", 0.2, 0.0),
-        ("two-weight-network", 0.6, 0.0),
-    ):
+    for (name, eta, momentum), k in zip(RUNS, jax.random.split(key, len(RUNS)), strict=True):
         chosen = preset(name)
         problem, start = chosen.build()
         sgd = SGD(problem, learning_rate=eta, batch_size=chosen.batch_size, momentum=momentum, sampling=chosen.sampling)
         tally = Totals(FluctuationDissipation(sgd), every=4)  # a full gradient costs hundreds of steps' minibatches
         particles = scaled(2_000, effort)
         cloud = simulate(
-            sgd, start, particles=particles, steps=2_000, save_every=1_000, key=key, tally=tally, dtype="float32"
+            sgd, start, particles=particles, steps=2_000, save_every=1_000, key=k, tally=tally, dtype="float32"
         )
         heavy = f", μ = {momentum}" if momentum else ""
         checks.append(Check(f"{name}, η = {eta}{heavy}", 0.0, fluctuation_dissipation(cloud)))

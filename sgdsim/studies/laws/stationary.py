@@ -50,10 +50,10 @@ def sgd_covariance(key: Key[Array, ""], effort: float) -> list[Check]:
 def heavy_ball(key: Key[Array, ""], effort: float) -> list[Check]:
     """Two pairs of rate and momentum, for which the continuum would have 2.5 and 1.5."""
     checks = []
-    for eta, momentum in ((0.5, 0.9), (1.5, 0.5)):
+    for (eta, momentum), k in zip(((0.5, 0.9), (1.5, 0.5)), jax.random.split(key), strict=True):
         sgd = quadratic(eta, hessian=np.eye(1), noise=1.0, momentum=momentum)
         time = 25 / -np.log(momentum) * float(sgd.time_step)  # S forgets its start as |z|² = μ, z² − (1+μ−ηk)z + μ = 0
-        cloud = late_cloud(sgd, Gaussian([0.0], 0.5), particles=scaled(200_000, effort), time=time, key=key)
+        cloud = late_cloud(sgd, Gaussian([0.0], 0.5), particles=scaled(200_000, effort), time=time, key=k)
         truth = np.array([[theory.heavy_ball_variance(1.0, 1.0, eta, momentum)]])
         checks += entries(truth, covariance(cloud), f"η = {eta}, μ = {momentum}")
     return checks
@@ -67,10 +67,10 @@ def heavy_ball(key: Key[Array, ""], effort: float) -> list[Check]:
 def linear_regression(key: Key[Array, ""], effort: float) -> list[Check]:
     """Noise that grows with the distance from the minimum; for d = 5 the covariance is a multiple of the identity."""
     checks = []
-    for dim, batch_size, eta in ((1, 1, 0.2), (5, 10, 0.5)):
+    for (dim, batch_size, eta), k in zip(((1, 1, 0.2), (5, 10, 0.5)), jax.random.split(key), strict=True):
         sgd = SGD(GaussianRegression(np.ones(dim), 1.0), learning_rate=eta, batch_size=batch_size)
         start = Gaussian(np.zeros(dim), 0.05)
-        cloud = late_cloud(sgd, start, particles=scaled(100_000, effort), time=TIME, key=key)
+        cloud = late_cloud(sgd, start, particles=scaled(100_000, effort), time=TIME, key=k)
         truth = theory.linear_regression_covariance(np.eye(dim), 1.0, batch_size, eta)
         settings = f"d = {dim}, B = {batch_size}, η = {eta}"
         checks.append(entries(truth, covariance(cloud), settings)[0])
@@ -88,10 +88,10 @@ def sampling(key: Key[Array, ""], effort: float) -> list[Check]:
     data = np.random.default_rng(1).normal(size=size)
     risk = EmpiricalRisk(lambda w, z: (w[0] - z[0]) ** 2 / 2, (data,), init=np.zeros(1))
     checks = []
-    for how in ("with-replacement", "without-replacement"):
+    for how, k in zip(("with-replacement", "without-replacement"), jax.random.split(key), strict=True):
         sgd = SGD(risk, learning_rate=eta, batch_size=batch_size, sampling=how)
         start = Gaussian([float(np.mean(data))], 0.01)
-        cloud = late_cloud(sgd, start, particles=scaled(100_000, effort), time=TIME, key=key)
+        cloud = late_cloud(sgd, start, particles=scaled(100_000, effort), time=TIME, key=k)
         noise = sgd.sampling_factor * np.var(data) / batch_size
         truth = theory.sgd_stationary_covariance(np.eye(1), noise * np.eye(1), eta)
         checks += entries(truth, covariance(cloud), f"{how}, N = {size}, B = {batch_size}, η = {eta}")
@@ -102,10 +102,10 @@ def sampling(key: Key[Array, ""], effort: float) -> list[Check]:
 def svag(key: Key[Array, ""], effort: float) -> list[Check]:
     """From SGD at l = 1 to nearly its limit, ηC/2k = 0.4, at l = 16."""
     eta, checks = 0.8, []
-    for refinement in (1, 2, 4, 16):
+    for refinement, k in zip((1, 2, 4, 16), jax.random.split(key, 4), strict=True):
         process = SVAG(quadratic(eta, hessian=np.eye(1), noise=1.0), refinement)
         start = Gaussian([0.0], 0.5)
-        cloud = late_cloud(process, start, particles=scaled(100_000, effort), time=TIME / 2, key=key)
+        cloud = late_cloud(process, start, particles=scaled(100_000, effort), time=TIME / 2, key=k)
         truth = np.array([[theory.svag_variance(1.0, 1.0, eta, refinement)]])
         checks += entries(truth, covariance(cloud), f"l = {refinement}, η = {eta}")
     return checks
@@ -122,10 +122,11 @@ def linear_scaling(key: Key[Array, ""], effort: float) -> list[Check]:
     critical = theory.critical_batch_size(base, base_rate, 1.0)
     problem = NoisyPotential(Quadratic([[1.0]]), GaussianNoise(1.0))
     base_variance = base_rate / (base * (2 - base_rate))
+    *own_keys, key = jax.random.split(key, 5)
     checks = []
-    for batch_size in (8, 20, 40, 60):
+    for batch_size, k in zip((8, 20, 40, 60), own_keys, strict=True):
         sgd = SGD(problem, learning_rate=base_rate * batch_size / base, batch_size=batch_size)
-        cloud = late_cloud(sgd, Gaussian([0.0], 0.01), particles=scaled(100_000, effort), time=TIME, key=key)
+        cloud = late_cloud(sgd, Gaussian([0.0], 0.01), particles=scaled(100_000, effort), time=TIME, key=k)
         ratio = covariance(cloud)[0, 0] * (1 / base_variance)
         truth = theory.linear_scaling(batch_size, base, base_rate, 1.0)
         checks.append(Check(f"S/S₀, B = {batch_size / critical:.3g} B*", truth, ratio))
