@@ -76,3 +76,12 @@ def test_below_is_uniform():
 def test_normals_come_in_pairs():
     with pytest.raises(ValueError, match="first must be even"):
         draws(0, 3).normals(2, first=1)
+
+
+def test_uniforms_are_the_words_of_which_normals_are_made():
+    draws = Draws.of(jax.random.key(5), np.arange(50_000))
+    u = np.asarray(draws.uniforms(3, first=2))
+    word0, word1 = (np.asarray(w, dtype=float) for w in draws.words(Stream.NOISE, np.array([1, 2], np.uint32)))
+    np.testing.assert_allclose(u, (np.stack([word0[0], word1[0], word0[1]]) + 0.5) / 2**32, rtol=1e-15)
+    assert np.all((u > 0) & (u <= 1))
+    assert scipy.stats.kstest(u.ravel(), "uniform").pvalue > 1e-3

@@ -49,6 +49,7 @@ def test_sgd_on_a_quadratic(eta):
 
 
 @pytest.mark.parametrize(("phi", "times", "particles"), [(0.8, 160, 50), (0.5, 60, 20), (0.3, 200, 4), (-0.5, 100, 50)])
+@pytest.mark.slow
 def test_errors_are_the_spread_over_fresh_ensembles(phi, times, particles):
     # 400 ensembles: spreads are known to 4 %; three means are compared at 4 sigmas (τ beside 2 % for its window)
     rng = np.random.default_rng(1)

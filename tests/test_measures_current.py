@@ -111,6 +111,7 @@ def rate_of_well(strength: float) -> float:
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.5])
+@pytest.mark.slow
 def test_circulating_double_well(strength: float) -> None:
     """∫ x × J dx = 2πλ/Z and J = λ e^{−|x|⁴/4}(−x₂, x₁)/Z; nothing at λ = 0."""
     x, dx = steps_of_well(strength, 25_000, 0.01, 100)
@@ -126,6 +127,7 @@ def test_circulating_double_well(strength: float) -> None:
     assert strength == 0 or np.std(cells.current / cells.current_error) > 2 * np.std(z)
 
 
+@pytest.mark.slow
 def test_a_long_step_cuts_off_arcs_by_as_much_as_predicted() -> None:
     x, dx = steps_of_well(1.5, 80_000, 0.1, 10)
     well, box = ss.potentials.CirculatingDoubleWell(1.5), Grid([-4.0, -6.0], [4.0, 6.0], [100, 150])
@@ -193,6 +195,7 @@ def test_current_round_a_ring() -> None:
 
 @pytest.mark.parametrize("steps", [1, 10])
 @pytest.mark.parametrize("centre", [None, np.array([0.3, -0.2])])
+@pytest.mark.slow
 def test_circulation_error_is_the_spread_over_fresh_clouds(steps: int, centre: np.ndarray | None) -> None:
     found = [circulation(*ou_steps(100, steps, 0.1, seed), 0.1, centre) for seed in range(400)]
     spread = np.std([e.value for e in found], ddof=1)  # known to 4 %
@@ -201,6 +204,7 @@ def test_circulation_error_is_the_spread_over_fresh_clouds(steps: int, centre: n
 
 
 @pytest.mark.parametrize("steps", [1, 10])
+@pytest.mark.slow
 def test_current_error_is_the_spread_over_fresh_clouds(steps: int) -> None:
     grid = Grid([-0.4, -0.3], [0.4, 0.3], [3, 3])
     found = [binned_current(*ou_steps(600, steps, 0.05, seed), 0.05, grid, fewest=2) for seed in range(400)]

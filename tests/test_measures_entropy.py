@@ -68,6 +68,7 @@ def test_uniform_and_two_wells() -> None:
         (lambda rng: two_wells(rng, 1000), 8),
     ],
 )
+@pytest.mark.slow
 def test_standard_error_is_the_spread_over_fresh_clouds(draw: Callable, neighbours: int) -> None:
     rng = np.random.default_rng(4)
     found = [entropy(draw(rng), neighbours) for _ in range(500)]

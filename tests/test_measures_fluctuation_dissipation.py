@@ -72,6 +72,7 @@ def test_flags_a_run_that_was_stopped_before_its_steady_state(name):
     assert abs(found.z()) > 6
 
 
+@pytest.mark.slow
 def test_the_error_is_the_spread_over_fresh_clouds():
     sgd = ss.SGD(
         ss.NoisyPotential(ss.potentials.Quadratic([[1.0]]), ss.GaussianNoise(1.0)), learning_rate=0.5, batch_size=1

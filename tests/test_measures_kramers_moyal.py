@@ -62,6 +62,7 @@ def test_regressions_read_one_where_the_prediction_is_exact() -> None:
         lambda x, dx: regress_diffusion(dx, DT, drift(x), diffusion(x)),
     ],
 )
+@pytest.mark.slow
 def test_regression_errors_are_the_spread_over_fresh_clouds(read: Callable) -> None:
     found = [read(*euler_steps(1000, seed)) for seed in range(400)]
     spread = np.std([e.value for e in found], ddof=1)  # known to 4 %
@@ -289,6 +290,7 @@ def test_virial_thermometer_has_its_known_excess() -> None:
 
 
 @pytest.mark.parametrize("centre", [None, np.array([0.1, 0.0])])
+@pytest.mark.slow
 def test_virial_error_is_the_spread_over_fresh_clouds(centre: np.ndarray | None) -> None:
     eta, k, d = 0.4, np.array([0.5, 2.0]), np.array([1.0, 3.0])
     clouds = [discrete_steady_state(200, eta, k, d, seed) for seed in range(1000)]

@@ -39,6 +39,7 @@ def mean_and_spread(found: list[Estimate]) -> tuple[float, float]:
 
 @pytest.mark.parametrize("m", [None, 10_000])
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (1.0, 0.5)])
+@pytest.mark.slow
 def test_unbiased_in_ten_dimensions(m: int | None, shift: float, scale: float) -> None:
     repeats = 100
     found, truth = readings(10, 10_000, m, shift, scale, repeats, seed=1)
@@ -70,6 +71,7 @@ def test_takes_off_the_known_bias_to_first_order() -> None:
 
 @pytest.mark.parametrize("m", [None, 700])
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.1, 1.1), (0.5, 0.7)])
+@pytest.mark.slow
 def test_standard_error_is_the_spread_and_the_floor_holds(m: int | None, shift: float, scale: float) -> None:
     repeats = 1_000
     found, _ = readings(10, 1_000, m, shift, scale, repeats, seed=4)
@@ -91,7 +93,7 @@ def test_heavy_tails_do_not_read_as_a_disagreement() -> None:
     repeats, rng = 200, np.random.default_rng(5)
     found = [moment_kl(heavy(1_000, 10, rng), heavy(1_000, 10, rng)) for _ in range(repeats)]
     mean, spread = mean_and_spread(found)
-    assert abs(mean) < 0.2 * spread  # a Gaussian's bias alone would leave .8 of it
+    assert abs(mean) < 0.4 * spread  # .13 of it; with the bias of a Gaussian alone, 1.7 of it
     assert np.mean([e.above_floor for e in found]) < 0.15
 
 

@@ -27,6 +27,7 @@ def test_they_are_numpys() -> None:
     assert covariance(x[:, :1]).value.shape == (1, 1)
 
 
+@pytest.mark.slow
 def test_standard_errors_are_the_spread_over_fresh_clouds() -> None:
     # Laplace variates, for which the Gaussian formula is wrong; 2,000 repeats, spreads known to about 2–3 %
     rng = np.random.default_rng(1)

@@ -49,6 +49,7 @@ def test_censored_and_complete_runs_read_the_same_mean():
 
 
 @pytest.mark.parametrize("end", [3.0, 50.0])
+@pytest.mark.slow
 def test_the_error_is_the_spread_over_fresh_clouds(end):
     found = [passage_time(trajectory(late_exponential(500, seed), end), tail_from=1.0) for seed in range(600)]
     values = np.array([e.value for e in found])

@@ -56,7 +56,7 @@ def test_many_particles_go_in_tiles() -> None:
     k = (1 + r2) ** -0.5
     h = x @ x.T * k + (2 - r2) * k**3 - 3 * r2 * k**5  # s = −x
     np.fill_diagonal(h, 0)
-    found = stein_discrepancy(x, -x, key=KEY, covariance=1.0, resamples=2)
+    found = stein_discrepancy(x, -x, key=KEY, covariance=1.0, resamples=20)
     assert found.value == pytest.approx(h.sum() / (2_501 * 2_500), rel=1e-9)
 
 
@@ -83,6 +83,7 @@ def readings(shift: float, scale: float, repeats: int, seed: int, n: int = 300) 
 
 
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.3, 1.0), (0.0, 1.3), (1.0, 0.8)])
+@pytest.mark.slow
 def test_unbiased_its_error_is_the_spread_and_the_floor_holds(shift: float, scale: float) -> None:
     repeats = 300
     found = readings(shift, scale, repeats, seed=2)
@@ -138,6 +139,7 @@ def test_level_at_a_thousand(draw: Callable) -> None:
 
 
 @pytest.mark.parametrize("shift", [0.3 * np.eye(10)[0], np.full(10, 0.3), -3 * np.eye(10)[9]])
+@pytest.mark.slow
 def test_a_shift_in_ten_dimensions_is_seen(shift: np.ndarray) -> None:
     def moved(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         x = normal(n, rng)[0] + shift if shift[9] >= 0 else anisotropic(n, rng)[0] + shift
@@ -222,5 +224,7 @@ def test_errors_name_the_argument() -> None:
         stein_discrepancy(x, -x, key=KEY, covariance=np.array([1.0, 0.0]))
     with pytest.raises(ValueError, match="particles must spread in all 2 directions"):
         stein_discrepancy(x * np.array([1.0, 0.0]), -x, key=KEY)
+    with pytest.raises(ValueError, match="resamples must be at least 20, for a 95 % quantile, got 19"):
+        stein_discrepancy(x, -x, key=KEY, resamples=19)
     with pytest.raises(TypeError, match="key must be one typed key"):
         stein_discrepancy(x, -x, key=0)

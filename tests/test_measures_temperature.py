@@ -83,6 +83,7 @@ def test_the_ball_average_takes_the_bias_away() -> None:
 
 
 @pytest.mark.parametrize("read", [read_configurational, read_boltzmann, read_gibbs(1), read_gibbs(2), read_gibbs(3)])
+@pytest.mark.slow
 def test_standard_error_is_the_spread_over_fresh_clouds(read: Callable) -> None:
     rng = np.random.default_rng(3)
     found = [read(rng, 2000) for _ in range(300)]

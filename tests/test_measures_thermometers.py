@@ -135,6 +135,7 @@ def test_snapshots_sharpen_a_reading_and_particles_alone_make_its_error(steady):
         assert getattr(same, name).standard_error == pytest.approx(getattr(one, name).standard_error, rel=0.05)
 
 
+@pytest.mark.slow
 def test_standard_errors_are_the_spread_over_fresh_clouds(steady):
     sgd, path = steady
     clouds, keys = path.reshape(100, 800, 2), jax.random.split(jax.random.key(1), 100)

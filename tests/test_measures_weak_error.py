@@ -67,6 +67,7 @@ def test_higher_order_scales_the_difference_less() -> None:
     assert second.value / first.value == pytest.approx((2 / 3) ** 2)  # (4/3)² against 2²
 
 
+@pytest.mark.slow
 def test_standard_error_is_the_spread() -> None:
     for h, k in ((0.02, np.ones(1)), (0.2, np.ones(2))):
         found = [paired_kl(*paired_euler(1000, h, 15, k, seed), order=1, degree=2) for seed in range(150)]

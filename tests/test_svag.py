@@ -24,6 +24,7 @@ def test_stationary_variance(refinement):
     assert cloud.times[-1] == pytest.approx(15 * 0.8)
 
 
+@pytest.mark.slow
 def test_the_limit_of_many_true_minibatches_is_closer_to_langevin():
     data = ss.datasets.from_teacher(lambda x: 0.5 * x, 60, noise=1.0, key=jax.random.key(3))
     risk = ss.EmpiricalRisk(lambda w, z: (w[0] * z[0] - z[1]) ** 2 / 2, data, init=np.zeros(1))

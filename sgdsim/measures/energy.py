@@ -36,10 +36,10 @@ def energy_distance(
         a: one cloud, (P, d), in units of x.
         b: the other, (Q, d), independent of it.
         key: a typed `jax.random.key`, for the splits.
-        permutations: how many splits.
+        permutations: how many splits, at least 20.
 
     Raises:
-        ValueError: if a cloud has fewer than two finite particles, or their dimensions differ.
+        ValueError: if a cloud has fewer than two finite particles, the dimensions differ, or permutations are too few.
         TypeError: if `key` is no typed key.
 
     Source: Székely and Rizzo (2013), Energy statistics; Gretton et al. (2012) for the degenerate law.

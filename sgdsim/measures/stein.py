@@ -55,11 +55,11 @@ def stein_discrepancy(
         key: a typed `jax.random.key`, for the signs.
         covariance: C as a scalar, (d,) or (d, d): the unit of length, squared. By default the cloud's own covariance,
             which makes the reading the same in all linear coordinates. Give the target's to compare different clouds.
-        resamples: how many vectors of signs.
+        resamples: how many vectors of signs, at least 20.
 
     Raises:
         ValueError: if there are fewer than two finite particles, the score is not finite at one of them or has another
-            shape, or the covariance is singular or does not fit.
+            shape, the covariance is singular or does not fit, or resamples are too few.
         TypeError: if `key` is no typed key.
 
     Source: Liu, Lee and Jordan (2016); Chwialkowski, Strathmann and Gretton (2016), for the test; Gorham and Mackey
