@@ -70,7 +70,7 @@ def test_takes_off_the_known_bias_to_first_order() -> None:
 
 
 @pytest.mark.parametrize("m", [None, 700])
-@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.1, 1.1), (0.5, 0.7)])
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.1, 1.1), (2.0, 0.7)])
 @pytest.mark.slow
 def test_standard_error_is_the_spread_and_the_floor_holds(m: int | None, shift: float, scale: float) -> None:
     repeats = 1_000
@@ -81,7 +81,7 @@ def test_standard_error_is_the_spread_and_the_floor_holds(m: int | None, shift: 
     if shift == 0:
         assert abs(above - 0.05) < 4 * np.sqrt(0.05 * 0.95 / repeats)
     else:
-        assert above > {0.1: 0.15, 0.5: 0.99}[shift]
+        assert above > {0.1: 0.15, 2.0: 0.99}[shift]
 
 
 def heavy(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
