@@ -8,7 +8,7 @@ import scipy.spatial.distance
 import scipy.stats
 from equations import enable_x64
 
-from sgdsim.measures import energy
+from sgdsim.measures import energy, pairs
 from sgdsim.measures.energy import energy_distance
 from sgdsim.measures.estimate import Estimate
 
@@ -31,7 +31,7 @@ def test_on_a_line_it_is_scipys_square_without_the_pairs_of_a_particle_with_itse
 
 @pytest.mark.parametrize(("p", "q"), [(2, 3), (300, 200), (1_500, 1_301)])
 def test_in_tiles_it_is_the_sum_over_all_pairs(p: int, q: int) -> None:
-    assert energy._TILE // 2_801 < 2_801  # more than one tile, and a rest
+    assert pairs._TILE // 2_801 < 2_801  # more than one tile, and a rest
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(p, 3)) + 100, rng.normal(size=(q, 3)) * 1.5 + 100
     assert energy_distance(jnp.asarray(a), b, key=KEY, permutations=20).value == pytest.approx(by_hand(a, b), rel=1e-9)

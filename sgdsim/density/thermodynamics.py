@@ -64,8 +64,13 @@ def free_energy(
     p = np.asarray(masses, dtype=np.float64)
     held = p > 0
     energy = -temperature * float(np.sum(p[held] * (log_steady[held] - np.log(cell_volume))))
-    entropy = -float(np.sum(p[held] * (np.log(p[held]) - np.log(cell_volume))))
-    return FreeEnergy(energy, entropy, temperature)
+    return FreeEnergy(energy, density_entropy(p, cell_volume), temperature)
+
+
+def density_entropy(masses: Float[np.ndarray, "*cells"], cell_volume: float) -> float:
+    """H = −∫ ρ log ρ dx = −Σ p log(p/h^d) of cell masses p, in nats."""
+    held = masses[masses > 0]
+    return -float(np.sum(held * (np.log(held) - np.log(cell_volume))))
 
 
 def entropy_production(

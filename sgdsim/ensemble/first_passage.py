@@ -38,8 +38,9 @@ class FirstPassage(eqx.Module):
     diffusion: Callable[[Float[Array, " d"]], Float[Array, "d d"]] | None = None
 
     def __check_init__(self) -> None:
-        for name, function in (("level", self.level), ("diffusion", self.diffusion)):
-            if not (callable(function) or (name == "diffusion" and function is None)):
+        given = {"level": self.level} if self.diffusion is None else {"level": self.level, "diffusion": self.diffusion}
+        for name, function in given.items():
+            if not callable(function):
                 raise TypeError(f"{name} must be a JAX function of a point (d,), got {type(function).__name__}")
 
     def init(self, process: Process, state: Any) -> UInt32[Array, " P"]:

@@ -1,9 +1,5 @@
-"""Energy distance between two clouds, and the sums over all pairs of particles that it stands on."""
+"""Energy distance between two clouds, in any dimension."""
 
-from collections.abc import Callable
-
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
@@ -11,9 +7,8 @@ from jaxtyping import Array, Bool, Float, Key
 from sgdsim.draws import key_words
 from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.estimate import Estimate
-
-NULL_SIZE = 2_000  # particles on which the law at agreement is resampled
-_TILE = 2**22  # kernel values held at a time
+from sgdsim.measures.pairs import NULL_SIZE, checked_resamples, joint_error, pair_sums
+from sgdsim.measures.wasserstein import random_splits
 
 
 def energy_distance(
@@ -48,16 +43,14 @@ def energy_distance(
     (x, out_a), (y, out_b) = finite_cloud("a", a), finite_cloud("b", b)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"a and b must have the same number of coordinates, got {x.shape[1]} and {y.shape[1]}")
-    if permutations < 20:
-        raise ValueError(f"permutations must be at least 20, for a 95 % quantile, got {permutations}")
+    checked_resamples("permutations", permutations)
     if min(len(x), len(y)) < 2:
         raise ValueError(f"a and b must hold at least two finite particles each, got {len(x)} and {len(y)}")
     ours = np.arange(len(x) + len(y)) < len(x)
     apart = _apart(np.concatenate([x, y]), ours[:, None])
     null = _null_distances(x, y, permutations, rng)
     first = 4 * (np.var(apart[ours]) / len(x) + np.var(apart[~ours]) / len(y))
-    second = np.var(null)
-    error = np.sqrt(max(first - 2 * second, 0.0) + second)
+    error = joint_error(first, np.var(null))
     return Estimate(_distances(apart, ours[:, None])[0], error, np.quantile(null, 0.95), out_a + out_b)
 
 
@@ -68,7 +61,7 @@ def _null_distances(
     p = min(len(x), max(NULL_SIZE // 2, NULL_SIZE - len(y)))
     q = min(len(y), NULL_SIZE - p)
     pool = np.concatenate([rng.choice(x, p, replace=False), rng.choice(y, q, replace=False)])
-    splits = rng.permuted(np.tile(np.arange(p + q) < p, (permutations, 1)), axis=1).T
+    splits = random_splits(rng, permutations, p, q).T
     return _distances(_apart(pool, splits), splits) * (1 / len(x) + 1 / len(y)) / (1 / p + 1 / q)
 
 
@@ -90,22 +83,3 @@ def _distance(point: tuple[Float[Array, " d"]], points: tuple[Float[Array, "n d"
     size = x @ x + jnp.sum(y**2, axis=1)
     square = size - 2 * y @ x
     return jnp.sqrt(jnp.where(square > 16 * jnp.finfo(x.dtype).eps * size, square, 0))  # 0 from a particle to itself
-
-
-def pair_sums(kernel: Callable, points: tuple[Array, ...], weights: Array | np.ndarray) -> Float[np.ndarray, "n s"]:
-    """Σⱼ k(zᵢ, zⱼ) wⱼ for each point i and each column of weights, in tiles of bounded memory.
-
-    Args:
-        kernel: of one point and of all of them, as tuples of arrays; returns its values, (n,).
-        points: arrays that share their first axis, n.
-        weights: (n, s).
-    """
-    return np.asarray(_pair_sums(kernel, points, jnp.asarray(weights, dtype=float)), dtype=np.float64)
-
-
-@eqx.filter_jit
-def _pair_sums(kernel: Callable, points: tuple[Array, ...], weights: Float[Array, "n s"]) -> Float[Array, "n s"]:
-    with jax.default_matmul_precision("highest"):  # a GPU would round float32 products to ten bits
-        return jax.lax.map(
-            lambda point: kernel(point, points) @ weights, points, batch_size=max(1, _TILE // len(weights))
-        )

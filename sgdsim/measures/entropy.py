@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sgdsim.density.grid import Grid
-from sgdsim.density.thermodynamics import free_energy
+from sgdsim.density.thermodynamics import density_entropy
 from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.estimate import Estimate
 from sgdsim.measures.neighbours import log_density, overlap_variance
@@ -48,6 +48,4 @@ def entropy_of_masses(grid: Grid, masses: Float[np.ndarray | Array, "*cells"]) -
     Raises:
         ValueError: if the masses are of another shape, negative, not finite, or do not sum to one.
     """
-    p = checked_masses("masses", masses, grid.cells)
-    no_reference = np.zeros(grid.cells)  # the entropy is that of p alone
-    return free_energy(p, no_reference, 1.0, grid.cell_volume).entropy
+    return density_entropy(checked_masses("masses", masses, grid.cells), grid.cell_volume)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from sgdsim.ensemble.start import Gaussian
 from sgdsim.measures.diverged import Cloud, finite_cloud
 from sgdsim.measures.estimate import Estimate
+from sgdsim.measures.pairs import joint_error
 
 
 class _Moments(NamedTuple):
@@ -69,7 +70,7 @@ def moment_kl(particles: Cloud, reference: Gaussian | Float[np.ndarray | Array, 
     variance = _variance(x, one - np.linalg.inv(s), shift) + _variance(y, one - s - np.outer(shift, shift), -shift)
     return Estimate(
         plain - _bias(n, m, d, float(np.sum(scales)), gap) - tails,
-        math.sqrt(max(variance - 2 * second, 0.0) + second),
+        joint_error(variance, second),
         null_mean * (float(scipy.stats.chi2.ppf(0.95, degrees)) / degrees - 1),
         left_out + more,
     )

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, Key
 from sgdsim.draws import key_words
 from sgdsim.ensemble.start import Gaussian
 from sgdsim.measures.diverged import Cloud, finite_cloud
-from sgdsim.measures.energy import NULL_SIZE, pair_sums
 from sgdsim.measures.estimate import Estimate
 from sgdsim.measures.moment_kl import full_rank_root
+from sgdsim.measures.pairs import NULL_SIZE, checked_resamples, joint_error, pair_sums
 
 _BATCH = 1_024  # scores evaluated at a time
 
@@ -68,8 +68,7 @@ def stein_discrepancy(
     """
     rng = np.random.default_rng(np.asarray(key_words(key)))
     x, left_out = finite_cloud("particles", particles)
-    if resamples < 20:
-        raise ValueError(f"resamples must be at least 20, for a 95 % quantile, got {resamples}")
+    checked_resamples("resamples", resamples)
     n = len(x)
     if n < 2:
         raise ValueError(f"particles must hold at least two that are finite, got {n}")
@@ -80,8 +79,7 @@ def stein_discrepancy(
     chosen = rng.choice(n, min(n, NULL_SIZE), replace=False)
     signs = rng.choice([-1.0, 1.0], size=(len(chosen), resamples))
     null = np.sum(signs * _sums(y[chosen], s[chosen], signs), axis=0) / ((len(chosen) - 1) * n)
-    second = np.var(null)
-    error = np.sqrt(max(4 * np.var(projection) / n - 2 * second, 0.0) + second)
+    error = joint_error(4 * np.var(projection) / n, np.var(null))
     return Estimate(float(np.mean(projection)), error, np.quantile(null, 0.95), left_out)
 
 

@@ -74,7 +74,8 @@ def sliced_wasserstein(
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"a and b must have the same number of coordinates, got {x.shape[1]} and {y.shape[1]}")
     for_directions, for_splits = jax.random.split(key)
-    theta, first = _directions(for_directions, directions, x.shape[1]), _splits(for_splits, splits, len(x), len(y))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(for_splits)))
+    theta, first = _directions(for_directions, directions, x.shape[1]), random_splits(rng, splits, len(x), len(y))
     pieces, middle = _pieces(len(x), len(y)), (np.mean(x, axis=0) + np.mean(y, axis=0)) / 2
     power, null, phi, psi = 0.0, np.zeros(splits), np.zeros(len(x)), np.zeros(len(y))
     for axis in theta:  # one direction at a time: small arrays stay in the cache
@@ -106,9 +107,8 @@ def _directions(key: Key[Array, ""], count: int, dim: int) -> Float[np.ndarray, 
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
-def _splits(key: Key[Array, ""], count: int, count_a: int, count_b: int) -> Bool[np.ndarray, "s n"]:
+def random_splits(rng: np.random.Generator, count: int, count_a: int, count_b: int) -> Bool[np.ndarray, "s n"]:
     """Which of the pooled particles play the part of a, in each of `count` random splits."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     first = np.tile(np.arange(count_a + count_b) < count_a, (count, 1))
     return rng.permuted(first, axis=1)
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from sgdsim.ensemble import Gaussian, Process, simulate
-from sgdsim.measures import Estimate
+from sgdsim.measures import Estimate, covariance
 
 SIGMAS = 4.0  # standard errors by which a reading may miss; with 150 readings a table fails by chance once in 100
 
@@ -77,8 +77,18 @@ def late_cloud(
     return simulate(process, start, particles=particles, steps=steps, key=key, dtype="float32").particles[-1]
 
 
-def entries(expected: Float[np.ndarray, "d d"], measured: Estimate, settings: str) -> list[Check]:
-    """The upper triangle of a covariance, entry by entry."""
+def covariance_checks(
+    process: Process,
+    start: Gaussian,
+    expected: Float[np.ndarray, "d d"],
+    settings: str,
+    *,
+    particles: int,
+    time: float,
+    key: Key[Array, ""],
+) -> list[Check]:
+    """The upper triangle of a late cloud's covariance, entry by entry."""
+    measured = covariance(late_cloud(process, start, particles=particles, time=time, key=key))
     return [
         Check(f"S{i + 1}{j + 1}, {settings}", float(expected[i, j]), measured[int(i), int(j)])
         for i, j in zip(*np.triu_indices(len(expected)), strict=True)

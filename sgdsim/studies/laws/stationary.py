@@ -10,7 +10,7 @@ from sgdsim.measures import covariance, mean
 from sgdsim.problems import EmpiricalRisk, GaussianNoise, GaussianRegression, NoisyPotential
 from sgdsim.problems.potentials import Quadratic
 from sgdsim.processes import SGD, SVAG, Langevin
-from sgdsim.studies.laws.law import Check, entries, late_cloud, law, scaled
+from sgdsim.studies.laws.law import Check, covariance_checks, late_cloud, law, scaled
 
 HESSIAN, NOISE = np.diag([2.0, 0.5]), np.array([[1.0, 0.8], [0.8, 1.0]])
 TIME = 24.0  # e^{−2·½·24} = 4e-11 of the start is left
@@ -29,9 +29,9 @@ def langevin_covariance(key: Key[Array, ""], effort: float) -> list[Check]:
     """The limit's cloud, long after a start in a narrow Gaussian."""
     eta = 0.3
     limit = Langevin.limit_of(quadratic(eta), substeps=16)  # Heun's own bias is then 4e-4 of S
-    cloud = late_cloud(limit, Gaussian([0.0, 0.0], 0.05), particles=scaled(100_000, effort), time=TIME, key=key)
-    truth = theory.ou_stationary_covariance(HESSIAN, NOISE, eta)
-    return entries(truth, covariance(cloud), f"η = {eta}")
+    start, truth = Gaussian([0.0, 0.0], 0.05), theory.ou_stationary_covariance(HESSIAN, NOISE, eta)
+    particles = scaled(100_000, effort)
+    return covariance_checks(limit, start, truth, f"η = {eta}", particles=particles, time=TIME, key=key)
 
 
 @law("sgd", "SGD on a quadratic, any η: K S + S K − η K S K = η C", "Liu, Ziyin, Ueda 2021, thm 1")
@@ -39,10 +39,9 @@ def sgd_covariance(key: Key[Array, ""], effort: float) -> list[Check]:
     """The chain's cloud, at a rate for which the limit is 40 % off, and near the edge of stability."""
     checks = []
     for eta, k in zip((0.3, 0.9), jax.random.split(key), strict=True):
-        start = Gaussian([0.0, 0.0], 0.05)
-        cloud = late_cloud(quadratic(eta), start, particles=scaled(200_000, effort), time=TIME, key=k)
-        truth = theory.sgd_stationary_covariance(HESSIAN, NOISE, eta)
-        checks += entries(truth, covariance(cloud), f"η = {eta}")
+        start, truth = Gaussian([0.0, 0.0], 0.05), theory.sgd_stationary_covariance(HESSIAN, NOISE, eta)
+        particles = scaled(200_000, effort)
+        checks += covariance_checks(quadratic(eta), start, truth, f"η = {eta}", particles=particles, time=TIME, key=k)
     return checks
 
 
@@ -53,9 +52,9 @@ def heavy_ball(key: Key[Array, ""], effort: float) -> list[Check]:
     for (eta, momentum), k in zip(((0.5, 0.9), (1.5, 0.5)), jax.random.split(key), strict=True):
         sgd = quadratic(eta, hessian=np.eye(1), noise=1.0, momentum=momentum)
         time = 25 / -np.log(momentum) * float(sgd.time_step)  # S forgets its start as |z|² = μ, z² − (1+μ−ηk)z + μ = 0
-        cloud = late_cloud(sgd, Gaussian([0.0], 0.5), particles=scaled(200_000, effort), time=time, key=k)
-        truth = np.array([[theory.heavy_ball_variance(1.0, 1.0, eta, momentum)]])
-        checks += entries(truth, covariance(cloud), f"η = {eta}, μ = {momentum}")
+        start, truth = Gaussian([0.0], 0.5), np.array([[theory.heavy_ball_variance(1.0, 1.0, eta, momentum)]])
+        settings, particles = f"η = {eta}, μ = {momentum}", scaled(200_000, effort)
+        checks += covariance_checks(sgd, start, truth, settings, particles=particles, time=time, key=k)
     return checks
 
 
@@ -70,10 +69,9 @@ def linear_regression(key: Key[Array, ""], effort: float) -> list[Check]:
     for (dim, batch_size, eta), k in zip(((1, 1, 0.2), (5, 10, 0.5)), jax.random.split(key), strict=True):
         sgd = SGD(GaussianRegression(np.ones(dim), 1.0), learning_rate=eta, batch_size=batch_size)
         start = Gaussian(np.zeros(dim), 0.05)
-        cloud = late_cloud(sgd, start, particles=scaled(100_000, effort), time=TIME, key=k)
         truth = theory.linear_regression_covariance(np.eye(dim), 1.0, batch_size, eta)
-        settings = f"d = {dim}, B = {batch_size}, η = {eta}"
-        checks.append(entries(truth, covariance(cloud), settings)[0])
+        settings, particles = f"d = {dim}, B = {batch_size}, η = {eta}", scaled(100_000, effort)
+        checks += covariance_checks(sgd, start, truth, settings, particles=particles, time=TIME, key=k)[:1]
     return checks
 
 
@@ -90,11 +88,11 @@ def sampling(key: Key[Array, ""], effort: float) -> list[Check]:
     checks = []
     for how, k in zip(("with-replacement", "without-replacement"), jax.random.split(key), strict=True):
         sgd = SGD(risk, learning_rate=eta, batch_size=batch_size, sampling=how)
-        start = Gaussian([float(np.mean(data))], 0.01)
-        cloud = late_cloud(sgd, start, particles=scaled(100_000, effort), time=TIME, key=k)
         noise = sgd.sampling_factor * np.var(data) / batch_size
         truth = theory.sgd_stationary_covariance(np.eye(1), noise * np.eye(1), eta)
-        checks += entries(truth, covariance(cloud), f"{how}, N = {size}, B = {batch_size}, η = {eta}")
+        start, particles = Gaussian([float(np.mean(data))], 0.01), scaled(100_000, effort)
+        settings = f"{how}, N = {size}, B = {batch_size}, η = {eta}"
+        checks += covariance_checks(sgd, start, truth, settings, particles=particles, time=TIME, key=k)
     return checks
 
 
@@ -104,10 +102,9 @@ def svag(key: Key[Array, ""], effort: float) -> list[Check]:
     eta, checks = 0.8, []
     for refinement, k in zip((1, 2, 4, 16), jax.random.split(key, 4), strict=True):
         process = SVAG(quadratic(eta, hessian=np.eye(1), noise=1.0), refinement)
-        start = Gaussian([0.0], 0.5)
-        cloud = late_cloud(process, start, particles=scaled(100_000, effort), time=TIME / 2, key=k)
-        truth = np.array([[theory.svag_variance(1.0, 1.0, eta, refinement)]])
-        checks += entries(truth, covariance(cloud), f"l = {refinement}, η = {eta}")
+        start, truth = Gaussian([0.0], 0.5), np.array([[theory.svag_variance(1.0, 1.0, eta, refinement)]])
+        settings, particles = f"l = {refinement}, η = {eta}", scaled(100_000, effort)
+        checks += covariance_checks(process, start, truth, settings, particles=particles, time=TIME / 2, key=k)
     return checks
 
 

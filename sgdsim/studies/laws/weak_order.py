@@ -6,20 +6,13 @@ from jaxtyping import Array, Key
 
 from sgdsim import theory
 from sgdsim.ensemble import Gaussian, simulate
-from sgdsim.measures import Estimate, covariance, mean
-from sgdsim.problems import GaussianNoise, NoisyPotential
-from sgdsim.problems.potentials import Quadratic
-from sgdsim.processes import SGD, Langevin
-from sgdsim.studies.laws.law import Check, entries, late_cloud, law, scaled
+from sgdsim.measures import Estimate, mean
+from sgdsim.processes import Langevin
+from sgdsim.studies.laws.law import Check, covariance_checks, law, scaled
+from sgdsim.studies.laws.stationary import quadratic
 
 RATES, TIME, VARIANCE, START = (0.2, 0.1, 0.05), 1.0, 0.1, 1.0
 SUBSTEPS = 16  # the solver's own error, about (1.1 η/16)²/6 of the mean, is then half a per cent of the second order's
-
-
-def quadratic(eta: float, variance: float) -> SGD:
-    """SGD with batches of one on ½x²."""
-    problem = NoisyPotential(Quadratic([[1.0]]), GaussianNoise(variance))
-    return SGD(problem, learning_rate=eta, batch_size=1)
 
 
 @law(
@@ -33,7 +26,7 @@ def weak_order(key: Key[Array, ""], effort: float) -> list[Check]:
     for order, name in ((1, "first-order"), (2, "second-order")):
         own = []
         for eta, k in zip(RATES, jax.random.split(key, len(RATES)), strict=True):
-            sgd, steps = quadratic(eta, VARIANCE), round(TIME / eta)
+            sgd, steps = quadratic(eta, hessian=np.eye(1), noise=VARIANCE), round(TIME / eta)
             run = {"particles": scaled(100_000, effort), "steps": steps, "key": k}
             chain = simulate(sgd, [START], **run).particles[-1].astype(float)
             cloud = simulate(Langevin.limit_of(sgd, order=order, substeps=SUBSTEPS), [START], **run).particles[-1]
@@ -62,7 +55,7 @@ def _slopes(checks: list[Check]) -> tuple[float, Estimate]:
 def second_order_steady(key: Key[Array, ""], effort: float) -> list[Check]:
     """Where the first-order limit has ηC/2k, the second moves away from the chain."""
     eta = 0.5
-    limit = Langevin.limit_of(quadratic(eta, 1.0), order=2, substeps=16)
-    cloud = late_cloud(limit, Gaussian([0.0], 0.3), particles=scaled(100_000, effort), time=16.0, key=key)
-    truth = theory.second_order_stationary_covariance(np.eye(1), np.eye(1), eta)
-    return entries(truth, covariance(cloud), f"η = {eta} (the chain has {eta / (2 - eta):.4g})")
+    limit = Langevin.limit_of(quadratic(eta, hessian=np.eye(1), noise=1.0), order=2, substeps=16)
+    start, truth = Gaussian([0.0], 0.3), theory.second_order_stationary_covariance(np.eye(1), np.eye(1), eta)
+    settings, particles = f"η = {eta} (the chain has {eta / (2 - eta):.4g})", scaled(100_000, effort)
+    return covariance_checks(limit, start, truth, settings, particles=particles, time=16.0, key=key)
