@@ -1,5 +1,7 @@
 """Every test runs with jaxtyping + beartype switched on and in float64, unless it asks otherwise."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 
 import jax
@@ -16,6 +18,19 @@ jaxtyping.install_import_hook(
 )
 
 jax.config.update("jax_enable_x64", True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Matplotlib's font list is made once, for this run alone, before the workers and the command lines need it.
+
+    The list in the home folder may be another environment's, or half of one: it then complains on standard error.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    folder = tempfile.TemporaryDirectory(prefix="sgdsim-matplotlib-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["MPLCONFIGDIR"] = folder.name
+    import matplotlib.font_manager  # noqa: F401
 
 
 @pytest.fixture

@@ -1,0 +1,38 @@
+"""Pictures. Figures are made without pyplot, so that nothing global is touched."""
+
+from sgdsim.plots.base import (
+    DENSITY_COLOUR,
+    LANGEVIN_COLOUR,
+    SGD_COLOUR,
+    STEADY_COLOUR,
+    cloud_1d,
+    cloud_2d,
+    density_1d,
+    density_2d,
+    divergence_curve,
+    floor_curve,
+    highest_density_levels,
+    save,
+)
+from sgdsim.plots.compare import compare_clouds, compare_densities
+from sgdsim.plots.effective_potential import effective_potential
+from sgdsim.plots.scores import scores
+
+__all__ = [
+    "DENSITY_COLOUR",
+    "LANGEVIN_COLOUR",
+    "SGD_COLOUR",
+    "STEADY_COLOUR",
+    "cloud_1d",
+    "cloud_2d",
+    "compare_clouds",
+    "compare_densities",
+    "density_1d",
+    "density_2d",
+    "divergence_curve",
+    "effective_potential",
+    "floor_curve",
+    "highest_density_levels",
+    "save",
+    "scores",
+]
