@@ -16,7 +16,7 @@ from sgdsim.problems import (
     networks,
     potentials,
 )
-from sgdsim.processes import SGD, SVAG, ItoDiffusion, Langevin
+from sgdsim.processes import SGD, SVAG, ItoDiffusion, Langevin, Optimizer, ScheduledSGD
 from sgdsim.studies import Comparison, compare
 
 __all__ = [
@@ -34,9 +34,11 @@ __all__ = [
     "ItoDiffusion",
     "Langevin",
     "NoisyPotential",
+    "Optimizer",
     "Perturbed",
     "Previous",
     "Problem",
+    "ScheduledSGD",
     "Totals",
     "Trajectory",
     "block_means",

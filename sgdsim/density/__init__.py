@@ -5,7 +5,7 @@ from sgdsim.density.generator import Generator
 from sgdsim.density.grid import Grid
 from sgdsim.density.grid_estimate import GridEstimate
 from sgdsim.density.propagate import Propagation
-from sgdsim.density.schedule import propagate_schedule
+from sgdsim.density.schedule import propagate_schedule, propagate_scheduled
 from sgdsim.density.sweep import propagate_sweep
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "GridEstimate",
     "Propagation",
     "propagate_schedule",
+    "propagate_scheduled",
     "propagate_sweep",
 ]

@@ -30,7 +30,7 @@ from sgdsim.density.thermodynamics import (
     entropy_production,
     free_energy,
 )
-from sgdsim.processes.limits import FirstOrderLimit
+from sgdsim.processes.limits import limit_of_order
 from sgdsim.processes.sgd import SGD
 
 Target = Callable[[np.ndarray], np.ndarray] | np.ndarray
@@ -90,16 +90,23 @@ class FokkerPlanck:
 
     @classmethod
     def limit_of(
-        cls, sgd: SGD, grid: Grid, *, regularisation: float = 0.0, memory_limit: float = MEMORY_LIMIT
+        cls,
+        sgd: SGD,
+        grid: Grid,
+        *,
+        order: int | str = 1,
+        regularisation: float = 0.0,
+        memory_limit: float = MEMORY_LIMIT,
     ) -> "FokkerPlanck":
-        """The density equation of the first-order Langevin limit of a discrete process: b = −∇f, A = T D(x).
+        """The density equation of the Langevin limit of a discrete process: to first order b = −∇f, A = T D(x).
 
-        Where D = σ² I the steady state is the Gibbs density of ψ = f/(Tσ²), and it is kept exactly.
+        Where D = σ² I the first order's steady state is the Gibbs density of ψ = f/(Tσ²), and it is kept exactly. The
+        steady state of `order="backward-error"` is the chain's own to O(η²), where the first order's is to O(η).
 
         Raises:
             ValueError: if T = 0, if the grid is not of the problem's dimension, or as `Generator.of`.
         """
-        limit = FirstOrderLimit.of(sgd)
+        limit = limit_of_order(sgd, order)
         if grid.dim != limit.dim:
             raise ValueError(f"grid must have as many axes as the problem has dimensions, {limit.dim}, got {grid.dim}")
         if float(limit.temperature) == 0:

@@ -5,12 +5,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from sgdsim.density.fokker_planck import FokkerPlanck, checked_times
-from sgdsim.density.grid import Numbers, merge_cells
+from sgdsim.density.grid import Grid, Numbers, merge_cells
 from sgdsim.density.grid_estimate import grid_errors
 from sgdsim.density.propagate import Propagation, propagate, warn_of_cut_off
+from sgdsim.ensemble import Gaussian
+from sgdsim.processes.scheduled import ScheduledSGD
 
 _ROUNDING = 1e-12  # of a sum of durations
 
@@ -55,6 +57,63 @@ def propagate_schedule(
     merged = merge_cells(start, phases[0][0].grid.ratio_to(coarse[0][0].grid))
     rough = _through(coarse, merged, when, "auto")
     return dataclasses.replace(answer, grid_error=grid_errors(answer.masses, rough.masses))
+
+
+def propagate_scheduled(
+    scheduled: ScheduledSGD,
+    grid: Grid,
+    start: Gaussian,
+    steps: Sequence[int] | Int[np.ndarray, " T"],
+    *,
+    tolerance: float = 0.02,
+    method: str = "auto",
+    grid_error: bool = True,
+) -> Propagation:
+    """The density of the first-order limit of SGD along its schedule, after these numbers of steps.
+
+    On the clock the drift −∇f is the same throughout, and only A = T(t) D(x) changes. The steps are cut into pieces
+    within which T changes by no more than the tolerance, each with the learning rate Σ η_k²/Σ η_k, which leaves ∫T dt
+    as it is: an error of second order in the tolerance where a piece is short beside the relaxation, and at most half
+    of it, relative, in the width of a cloud that relaxes within a piece. A schedule in stages is exact, and a cycle
+    that comes back to the same rates needs no more equations than its first turn.
+
+        propagate_scheduled(annealed, grid, start, cloud.steps)
+
+    Args:
+        scheduled: SGD with its schedule.
+        grid: where the density lives.
+        start: the cloud's start.
+        steps: (T,), numbers of steps, increasing, such as a trajectory's `steps`.
+        tolerance: how far T may change within a piece, relative, > 0.
+        method, grid_error: as in `propagate_schedule`.
+
+    Raises:
+        TypeError: if `scheduled` is no ScheduledSGD.
+        ValueError: as `FokkerPlanck.limit_of` and `propagate_schedule`, or if the tolerance is not positive.
+    """
+    if not isinstance(scheduled, ScheduledSGD):
+        raise TypeError(f"scheduled must be a ScheduledSGD, got {type(scheduled).__name__}")
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise ValueError(f"tolerance must be positive and finite, got {tolerance}")
+    wanted = np.asarray(steps)
+    if wanted.ndim != 1 or len(wanted) == 0 or not np.issubdtype(wanted.dtype, np.integer) or wanted[0] < 0:
+        raise ValueError(f"steps must be whole numbers of steps, not negative and increasing, got {steps!r}")
+    last = int(wanted[-1])
+    rates, stages = scheduled.learning_rates(last), scheduled.phases(last)
+    level = np.floor(np.log(rates) / np.log1p(tolerance))
+    turns = np.flatnonzero((np.diff(level) != 0) | (np.diff(stages) != 0)) + 1
+    cuts = np.unique(np.concatenate([[0], turns, wanted, [last]]))
+    clock, equations, phases = scheduled.times(cuts), {}, []
+    for begin, end, duration in zip(cuts[:-1], cuts[1:], np.diff(clock), strict=True):
+        rate = float(np.sum(rates[begin:end] ** 2) / np.sum(rates[begin:end]))
+        kind = (int(stages[begin]), float(f"{rate:.9g}"))  # rounding apart, a cycle's rates come back
+        if kind not in equations:
+            equations[kind] = FokkerPlanck.limit_of(scheduled.stretches[kind[0]].with_rate(rate), grid)
+        phases.append((equations[kind], float(duration)))
+    if not phases:  # only the start was asked for
+        phases = [(FokkerPlanck.limit_of(scheduled.stretches[0], grid), math.inf)]
+    masses = phases[0][0].density_of(start)
+    return propagate_schedule(phases, masses, scheduled.times(wanted), method=method, grid_error=grid_error)
 
 
 def _check(phases: Sequence[tuple[FokkerPlanck, float]], times: Float[np.ndarray, " T"]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from sgdsim.draws import Draws, Stream
-from sgdsim.ensemble.process import Process
+from sgdsim.ensemble.process import Clocked, Process
 
 NEVER = np.uint32(2**32 - 1)
 
@@ -50,6 +50,8 @@ class FirstPassage(eqx.Module):
         if level.shape != x.shape[1:]:
             raise ValueError(f"level must return one number, got shape {level.shape[1:]}")
         if self.diffusion is not None:
+            if isinstance(process, Clocked):
+                raise ValueError("diffusion must not be given along a schedule, where the bridges' lengths change")
             point = jax.ShapeDtypeStruct(x.shape[:1], x.dtype)
             tensor = jax.eval_shape(self.diffusion, point).shape
             if tensor != 2 * x.shape[:1]:

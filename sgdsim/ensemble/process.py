@@ -2,7 +2,8 @@
 
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from sgdsim.draws import Draws
 
@@ -40,4 +41,13 @@ class Process(Protocol):
 
     def position(self, state: Any) -> Float[Array, "d P"]:
         """Where the particles are."""
+        ...
+
+
+@runtime_checkable
+class Clocked(Protocol):
+    """A process whose steps are not all of one length: it tells the clock itself, and its `time_step` means nothing."""
+
+    def times(self, steps: Int[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+        """The common clock after these numbers of steps."""
         ...

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key, UInt32
 from tqdm import tqdm
 
 from sgdsim.draws import COUNTER_LIMIT, Draws, key_words
-from sgdsim.ensemble.process import Process
+from sgdsim.ensemble.process import Clocked, Process
 from sgdsim.ensemble.start import Gaussian
 from sgdsim.ensemble.tally import Tallied, Tally
 from sgdsim.ensemble.trajectory import Trajectory
@@ -65,7 +65,8 @@ def simulate(
     positions, count, dtype = _read_start(process, start, particles, dtype)
     saved = _saved_steps(steps, save_every)
     chunk = count if chunk_size is None else min(_positive("chunk_size", chunk_size), count)
-    clock = saved * float(process.time_step)  # before the cast: a float32 step would shift the clock
+    # before the cast: a float32 step would shift the clock
+    clock = process.times(saved) if isinstance(process, Clocked) else saved * float(process.time_step)
     process = _cast(process if tally is None else Tallied(process, tally), dtype)
     first = positions.mean if isinstance(positions, Gaussian) else positions[0]
     process.check(jnp.asarray(first, dtype=dtype))

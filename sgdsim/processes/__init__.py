@@ -1,7 +1,15 @@
 """How particles move: discrete SGD and its continuum limits."""
 
 from sgdsim.processes.langevin import Langevin
-from sgdsim.processes.limits import AbstractDiffusion, FirstOrderLimit, ItoDiffusion, SecondOrderLimit
+from sgdsim.processes.limits import (
+    AbstractDiffusion,
+    BackwardErrorLimit,
+    FirstOrderLimit,
+    ItoDiffusion,
+    SecondOrderLimit,
+)
+from sgdsim.processes.optimizers import Optimizer
+from sgdsim.processes.scheduled import ScheduledLangevin, ScheduledSGD
 from sgdsim.processes.sgd import SGD
 from sgdsim.processes.svag import SVAG
 
@@ -9,8 +17,12 @@ __all__ = [
     "SGD",
     "SVAG",
     "AbstractDiffusion",
+    "BackwardErrorLimit",
     "FirstOrderLimit",
     "ItoDiffusion",
     "Langevin",
+    "Optimizer",
+    "ScheduledLangevin",
+    "ScheduledSGD",
     "SecondOrderLimit",
 ]

@@ -89,7 +89,8 @@ class FirstOrderLimit(AbstractDiffusion):
         variance = self.problem.isotropic_variance
         if variance is None:
             return None
-        return lambda x: self.problem.loss(x) / (self.temperature * variance)
+        # its numbers are leaves, so that another temperature does not compile again
+        return jax.tree_util.Partial(_scaled_loss, self.problem, self.temperature * variance)
 
     def drift(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         return -self.problem.gradient(x)
@@ -123,10 +124,7 @@ class SecondOrderLimit(FirstOrderLimit):
         Raises:
             ValueError: if the chain has momentum or reshuffled passes, for which this limit is not derived.
         """
-        if sgd.has_momentum:
-            raise ValueError(f"momentum must be 0 for the second-order limit, got {float(sgd.momentum):g}")
-        if sgd.sampling == "epoch":
-            raise ValueError("sampling must draw each batch independently for the second-order limit, got 'epoch'")
+        _require_plain(sgd, "the second-order limit")
         return cls(problem=sgd.problem, temperature=jnp.asarray(sgd.temperature), learning_rate=sgd.learning_rate)
 
     @property
@@ -144,6 +142,70 @@ class SecondOrderLimit(FirstOrderLimit):
 
     def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
         return super().increment(x, dt, dw) - jnp.asarray(dt, x.dtype) * jax.vmap(self._correction, 1, 1)(x)
+
+
+class BackwardErrorLimit(FirstOrderLimit):
+    """The diffusion whose law at the chain's steps is the chain's own to O(η²), in the steady state too; D constant.
+
+        dX = −[∇f + (η/2)(∇²f ∇f − T D:∇∇∇f)] dt + √(2A) dW,    A = T [D + (η/2)(D∇²f + ∇²f D)].
+
+    Expanding one step, E φ(x₁) = φ + ηLφ + (η²/2)(L²φ − (b·∇b + A:∇∇b)·∇φ − 2(A∇b):∇∇φ) + O(η³) with b = −∇f and
+    A = TD: what the chain has beyond e^{ηL} is undone by adding −(η/2) of it to the generator L. Temperature is held
+    fixed here, so the noise's own corrections count as much as the drift's; the second-order limit of Li, Tai and E,
+    where noise is itself O(η), leaves them out, and with them the O(η) correction of the steady state. On a quadratic
+    S = (ηC/2k)(1 + ηk)/(1 + ηk/2), where the chain has (ηC/2k)/(1 − ηk/2): alike to O(η²) relative.
+
+    A is positive as long as η|∇²f| < 1 wherever ∇²f is negative. Noise that is not Gaussian moves the law by its third
+    cumulant as well, which is not in here.
+
+    Source: Zygalakis, "On the existence and the applications of modified equations for stochastic differential
+    equations", SIAM J. Sci. Comput. 33 (2011), §3.1: for D(x) there is in general no such diffusion.
+    """
+
+    learning_rate: Float[Array, ""]
+
+    @classmethod
+    def of(cls, sgd: SGD) -> "BackwardErrorLimit":
+        """The limit of this chain.
+
+        Raises:
+            ValueError: if the chain has momentum or reshuffled passes, or a D(x) that depends on x.
+        """
+        _require_plain(sgd, "the backward-error limit")
+        if not sgd.problem.has_additive_noise:
+            raise ValueError(
+                "problem must have a constant noise covariance for the backward-error limit: where D depends on x "
+                "there is in general no diffusion of that order"
+            )
+        return cls(problem=sgd.problem, temperature=jnp.asarray(sgd.temperature), learning_rate=sgd.learning_rate)
+
+    @property
+    def gibbs_potential(self) -> None:
+        """None: the drift's own potential is not f."""
+        return None
+
+    @property
+    def has_additive_noise(self) -> bool:
+        return False  # A follows the Hessian
+
+    @property
+    def noise_size(self) -> int:
+        return self.dim
+
+    def drift(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        gradient = self.problem.gradient(x)
+        turned = jax.jvp(self.problem.gradient, (x,), (gradient,))[1]
+        covariance = self.problem.noise_covariance(x)
+        bent = jax.grad(lambda y: jnp.sum(covariance * jax.jacfwd(self.problem.gradient)(y)))(x)  # D:∇∇∇f
+        return -gradient - self.learning_rate / 2 * (turned - self.temperature * bent)
+
+    def diffusion(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        covariance = self.problem.noise_covariance(x)
+        product = covariance @ jax.jacfwd(self.problem.gradient)(x)
+        return self.temperature * (covariance + self.learning_rate / 2 * (product + product.T))
+
+    def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        return _dense_increment(self, x, dt, dw)
 
 
 class ItoDiffusion(AbstractDiffusion):
@@ -185,13 +247,48 @@ class ItoDiffusion(AbstractDiffusion):
         return self.diffusion_field(x)
 
     def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
-        def one(y: Float[Array, " d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
-            return self.drift(y) * dt + symmetric_square_root(2 * self.diffusion(y)) @ z
-
-        return jax.vmap(one, (1, 1), 1)(x, dw)
+        return _dense_increment(self, x, dt, dw)
 
     def check(self, x: Float[Array, " d"]) -> None:
         drift = self.drift(x)
         if drift.shape != (self.dim,) or not bool(jnp.all(jnp.isfinite(drift))):
             raise ValueError(f"drift must map ({self.dim},) to a finite ({self.dim},), got {drift.tolist()}")
         check_matrix("diffusion", self.diffusion(x), self.dim)
+
+
+def limit_of_order(sgd: SGD, order: int | str = 1) -> FirstOrderLimit:
+    """The limit of a chain: 1 or 2 for that weak order in η, or "backward-error".
+
+    Raises:
+        TypeError: if `sgd` is no SGD process.
+        ValueError: on another order, or a chain for which that limit is not derived.
+    """
+    if not isinstance(sgd, SGD):
+        raise TypeError(f"sgd must be an SGD process, got {type(sgd).__name__}")
+    limits = {1: FirstOrderLimit, 2: SecondOrderLimit, "backward-error": BackwardErrorLimit}
+    if isinstance(order, bool) or order not in limits:
+        raise ValueError(f"order must be 1, 2 or 'backward-error', got {order!r}")
+    return limits[order].of(sgd)
+
+
+def _scaled_loss(problem: Problem, scale: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, ""]:
+    return problem.loss(x) / scale
+
+
+def _require_plain(sgd: SGD, name: str) -> None:
+    """Raise ValueError where the chain has momentum or batches that depend on each other."""
+    if sgd.has_momentum:
+        raise ValueError(f"momentum must be 0 for {name}, got {float(sgd.momentum):g}")
+    if sgd.sampling == "epoch":
+        raise ValueError(f"sampling must draw each batch independently for {name}, got 'epoch'")
+
+
+def _dense_increment(
+    diffusion: AbstractDiffusion, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "d P"]
+) -> Float[Array, "d P"]:
+    """b dt + √(2A) dw by a root of each particle's own A."""
+
+    def one(y: Float[Array, " d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
+        return diffusion.drift(y) * dt + symmetric_square_root(2 * diffusion.diffusion(y)) @ z
+
+    return jax.vmap(one, (1, 1), 1)(x, dw)

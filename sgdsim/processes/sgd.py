@@ -53,6 +53,8 @@ class SGD(eqx.Module):
             raise TypeError(
                 f"problem must be a Problem such as NoisyPotential or EmpiricalRisk, got {type(problem).__name__}"
             )
+        if callable(learning_rate):
+            raise TypeError("learning_rate must be a number; a schedule goes to ScheduledSGD(sgd, learning_rate=…)")
         if not 0 < float(learning_rate) < float("inf"):
             raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
@@ -64,6 +66,24 @@ class SGD(eqx.Module):
         self.learning_rate = jnp.asarray(learning_rate, dtype=float)
         self.momentum = jnp.asarray(momentum, dtype=float)
         self.batch_size, self.sampling, self.has_momentum = int(batch_size), sampling, float(momentum) > 0
+
+    def with_rate(self, learning_rate: float | Float[Array, ""]) -> "SGD":
+        """The same chain at another learning rate, which is not checked: it may be traced."""
+        return eqx.tree_at(lambda s: s.learning_rate, self, jnp.asarray(learning_rate, self.learning_rate.dtype))
+
+    def with_batch_size(self, batch_size: int) -> "SGD":
+        """The same chain with other batches.
+
+        Raises:
+            ValueError: on a batch that the sampling cannot draw.
+        """
+        return SGD(
+            self.problem,
+            learning_rate=float(self.learning_rate),
+            batch_size=batch_size,
+            momentum=float(self.momentum),
+            sampling=self.sampling,
+        )
 
     @property
     def dim(self) -> int:
