@@ -2,7 +2,7 @@
 
 from sgdsim import density, measures, plots, studies, theory
 from sgdsim._versions import refuse_broken_jax
-from sgdsim.density import FokkerPlanck, Grid
+from sgdsim.density import ChainDensity, FokkerPlanck, Grid
 from sgdsim.ensemble import FirstPassage, Gaussian, Previous, Totals, Trajectory, block_means, simulate
 from sgdsim.problems import (
     AlphaStableNoise,
@@ -16,13 +16,14 @@ from sgdsim.problems import (
     networks,
     potentials,
 )
-from sgdsim.processes import SGD, SVAG, ItoDiffusion, Langevin, Optimizer, ScheduledSGD
+from sgdsim.processes import SGD, SVAG, ItoDiffusion, Langevin, Optimizer, ScheduledSGD, Underdamped
 from sgdsim.studies import Comparison, compare
 
 __all__ = [
     "SGD",
     "SVAG",
     "AlphaStableNoise",
+    "ChainDensity",
     "Comparison",
     "EmpiricalRisk",
     "FirstPassage",
@@ -41,6 +42,7 @@ __all__ = [
     "ScheduledSGD",
     "Totals",
     "Trajectory",
+    "Underdamped",
     "block_means",
     "compare",
     "datasets",

@@ -31,9 +31,13 @@ class Stream(enum.IntEnum):
     MINIBATCH = 2  # which examples a minibatch holds
     PERTURBATION = 3  # isotropic noise added on top of minibatches
     TALLY = 4  # what a tally of the path draws for itself
+    THREE_POINT = 5  # weak increments in place of a Brownian path
 
 
 COUNTER_LIMIT = 2**32  # steps, slots and particles are 32-bit counters
+
+THREE_POINTS_PER_SLOT = 8  # four base-6 digits from each of a slot's two words
+_SIXTH, _FIVE_SIXTHS = (np.uint32(i * 2**32 // 6) for i in (1, 5))  # the largest words below 2³²/6 and 5·2³²/6
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
@@ -137,6 +141,40 @@ class Draws(eqx.Module):
         dtype = jnp.result_type(float) if dtype is None else dtype
         word0, word1 = self.words(stream, (number // 2).astype(np.uint32))
         return unit_interval(jnp.where((number % 2)[:, None] == 0, word0, word1), dtype)
+
+    def three_points(
+        self,
+        count: int,
+        number: int,
+        *,
+        stream: Stream = Stream.THREE_POINT,
+        first: int = 0,
+        dtype: DTypeLike | None = None,
+    ) -> Float[Array, "count P"]:
+        """Independent numbers ±√3 with probability 1/6 each and 0 with 2/3: the moments of a normal up to the fifth.
+
+        They are base-6 digits of a word, 0 for −√3 and 5 for +√3: the leading digit of w/2³² by comparison, the next
+        one from 6w mod 2³². Four digits of a word are independent to within 6⁴/2³², so that the eight numbers 0 … 7 of
+        a slot cost two words, where normals take as many for each: eight calls share them once XLA has seen them all.
+
+        Args:
+            count: slots to read, and numbers per particle.
+            number: which of a slot's eight numbers, 0 ≤ number < 8.
+            stream: the source to read.
+            first: the first slot.
+            dtype: float32 or float64 (default: JAX's default float).
+
+        Source: Kloeden and Platen, Numerical Solution of Stochastic Differential Equations (1992), section 14.2.
+        """
+        if not 0 <= number < THREE_POINTS_PER_SLOT:
+            raise ValueError(f"number must be one of a slot's {THREE_POINTS_PER_SLOT}, got {number}")
+        if first + count > COUNTER_LIMIT:
+            raise OverflowError(f"count must leave slots below 2³², got {count} slots from {first}")
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        slots = first + np.arange(count, dtype=np.uint64)
+        word = self.words(stream, slots.astype(np.uint32))[number // 4] * np.uint32(6 ** (number % 4))
+        root = np.asarray(3**0.5, dtype)
+        return jnp.where(word <= _SIXTH, -root, jnp.where(word > _FIVE_SIXTHS, root, np.zeros((), dtype)))
 
     def below(self, limit: int, count: int, *, stream: Stream = Stream.MINIBATCH) -> UInt32[Array, "count P"]:
         """Independent whole numbers, uniform on 0 … limit−1 to within limit/2³²."""

@@ -85,3 +85,40 @@ def test_uniforms_are_the_words_of_which_normals_are_made():
     np.testing.assert_allclose(u, (np.stack([word0[0], word1[0], word0[1]]) + 0.5) / 2**32, rtol=1e-15)
     assert np.all((u > 0) & (u <= 1))
     assert scipy.stats.kstest(u.ravel(), "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_three_points_are_base_six_digits(dtype):
+    """Against whole-number arithmetic: digit j of w/2³² in base 6 is ⌊6^{j+1} w/2³²⌋ mod 6."""
+    d = draws(6, 5_000).at(3)
+    words = [np.asarray(w[0], dtype=object) for w in d.words(Stream.THREE_POINT, np.array([9], np.uint32))]
+    for number in range(8):
+        digit = np.array([(6 ** (number % 4 + 1) * int(w) >> 32) % 6 for w in words[number // 4]])
+        expected = np.where(digit == 0, -(3**0.5), np.where(digit == 5, 3**0.5, 0.0))
+        got = np.asarray(d.three_points(1, number, first=9, dtype=dtype))
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got[0], expected, rtol=1e-6)
+
+
+def test_three_points_have_their_law_alone_and_in_pairs():
+    """8 numbers of a slot, one of the next slot and one of the next step: 10 laws and 45 pairs, none below 1e-5."""
+    d = draws(7)
+    rows = [d.three_points(1, number)[0] for number in range(8)]
+    rows += [d.three_points(1, 0, first=1)[0], d.at(1).three_points(1, 0)[0]]
+    points = np.sign(np.asarray(rows)).astype(int) + 1
+    law = np.array([1 / 6, 2 / 3, 1 / 6])
+    for row in points:
+        assert scipy.stats.chisquare(np.bincount(row, minlength=3), P * law).pvalue > 1e-5
+    for i, j in zip(*np.triu_indices(len(points), 1), strict=True):
+        counts = np.bincount(3 * points[i] + points[j], minlength=9)
+        assert scipy.stats.chisquare(counts, P * np.outer(law, law).ravel()).pvalue > 1e-5
+
+
+def test_three_points_are_named_by_slot_and_number():
+    d = draws(0, 3)
+    with pytest.raises(ValueError, match="number must be one of a slot's 8, got 8"):
+        d.three_points(1, 8)
+    with pytest.raises(OverflowError, match="count must leave slots below"):
+        d.three_points(2, 0, first=2**32 - 1)
+    both = d.three_points(4, 5)
+    np.testing.assert_array_equal(d.three_points(2, 5, first=2), both[2:])

@@ -72,6 +72,7 @@ LEFT_OUT = {
     "circulation": lambda: measures.circulation(lost(cloud()), cloud(1), 0.1),
     "circulation_matrix": lambda: measures.circulation_matrix(lost(cloud()), cloud(1), 0.1),
     "configurational_temperature": lambda: measures.configurational_temperature(lost(cloud()), ones),
+    "total_variance": lambda: measures.total_variance(lost(cloud())),
     "covariance": lambda: measures.covariance(lost(cloud())),
     "effective_sample_size": lambda: measures.effective_sample_size(lost(cloud(shape=(N, 60))).T),
     "energy_distance": lambda: measures.energy_distance(lost(cloud()), cloud(1), key=KEY),

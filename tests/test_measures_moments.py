@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sgdsim.measures import covariance, excess_kurtosis, mean, mean_distance
+from sgdsim.measures import covariance, excess_kurtosis, mean, mean_distance, total_variance
 
 ROOT = np.array([[1.0, 0.0, 0.0], [0.5, 0.8, 0.0], [0.0, -0.3, 0.2]])
 
@@ -25,6 +25,7 @@ def test_they_are_numpys() -> None:
     np.testing.assert_allclose(mean(x).value, x.mean(axis=0))
     np.testing.assert_allclose(covariance(x).value, np.cov(x, rowvar=False))
     assert covariance(x[:, :1]).value.shape == (1, 1)
+    assert total_variance(x).value == pytest.approx(np.trace(np.cov(x, rowvar=False)))
 
 
 @pytest.mark.slow
@@ -32,12 +33,13 @@ def test_standard_errors_are_the_spread_over_fresh_clouds() -> None:
     # Laplace variates, for which the Gaussian formula is wrong; 2,000 repeats, spreads known to about 2–3 %
     rng = np.random.default_rng(1)
     clouds = heavy(rng, (2000, 400, 3)) @ ROOT.T
-    for measure, truth in ((mean, np.zeros(3)), (covariance, ROOT @ ROOT.T)):
+    truths = ((mean, np.zeros(3)), (covariance, ROOT @ ROOT.T), (total_variance, np.trace(ROOT @ ROOT.T)))
+    for measure, truth in truths:
         found = [measure(x) for x in clouds]
         values = np.array([e.value for e in found])
         spread = values.std(axis=0, ddof=1)
         np.testing.assert_allclose(np.mean([e.standard_error for e in found], axis=0), spread, rtol=0.1)
-        assert np.all(np.abs(values.mean(axis=0) - truth) <= 4.5 * spread / np.sqrt(2000))  # 12 comparisons in all
+        assert np.all(np.abs(values.mean(axis=0) - truth) <= 4.5 * spread / np.sqrt(2000))  # 13 comparisons in all
 
 
 def test_float32_far_from_the_origin_is_summed_centred() -> None:
@@ -47,7 +49,7 @@ def test_float32_far_from_the_origin_is_summed_centred() -> None:
     np.testing.assert_allclose(covariance(jnp.asarray(x)).value, np.cov(exact, rowvar=False), rtol=1e-9)
 
 
-@pytest.mark.parametrize("measure", [mean, covariance])
+@pytest.mark.parametrize("measure", [mean, covariance, total_variance])
 def test_diverged_particles_are_left_out_and_counted(measure: Callable) -> None:
     x = np.random.default_rng(3).normal(size=(30, 2))
     dirty = measure(np.vstack([x, [[np.nan, 1.0]], [[1.0, -np.inf]]]))

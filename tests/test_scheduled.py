@@ -95,7 +95,7 @@ def test_momentum_keeps_its_velocity():
 @every_schedule
 def test_density_follows_the_schedule(name):
     scheduled = ScheduledSGD(chain(), **SCHEDULES[name])
-    grid = Grid([-1.5], [2.5], [400])
+    grid = Grid([-1.5], [2.5], [800])
     answer = propagate_scheduled(scheduled, grid, START, np.arange(0, 61, 15))
     x, exact = grid.axis_centres(0), limit_moments(scheduled)
     m = answer.masses @ x

@@ -1,5 +1,6 @@
 """Densities on a grid: the Fokker–Planck equation as a Markov chain on cells."""
 
+from sgdsim.density.chain import ChainDensity
 from sgdsim.density.fokker_planck import FokkerPlanck
 from sgdsim.density.generator import Generator
 from sgdsim.density.grid import Grid
@@ -9,6 +10,7 @@ from sgdsim.density.schedule import propagate_schedule, propagate_scheduled
 from sgdsim.density.sweep import propagate_sweep
 
 __all__ = [
+    "ChainDensity",
     "FokkerPlanck",
     "Generator",
     "Grid",

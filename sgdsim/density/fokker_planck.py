@@ -15,13 +15,13 @@ from scipy.interpolate import RegularGridInterpolator
 from sgdsim.density.balance import is_balanced
 from sgdsim.density.current import circulation, probability_current
 from sgdsim.density.fields import ScalarField, TensorField, VectorField, potential_at
-from sgdsim.density.gaussian import wrapped_gaussian_masses
 from sgdsim.density.generator import MEMORY_LIMIT, Generator
 from sgdsim.density.grid import Grid, Numbers, merge_cells
 from sgdsim.density.grid_estimate import GridEstimate, error_multiple, grid_errors
 from sgdsim.density.passage import passage_times
 from sgdsim.density.propagate import Propagation, propagate, warn_of_cut_off
 from sgdsim.density.spectrum import SlowModes, slow_modes
+from sgdsim.density.start_masses import gaussian_start_masses
 from sgdsim.density.stationary import gibbs_log_masses, stationary_log_masses
 from sgdsim.density.thermodynamics import (
     EntropyProduction,
@@ -37,7 +37,6 @@ Target = Callable[[np.ndarray], np.ndarray] | np.ndarray
 
 # What a method may have left in masses that are handed back, by the bytes of a float: in a cell, and in their sum.
 _NEGATIVE, _DEFECT = {8: 1e-15, 4: 1e-8}, {8: 1e-6, 4: 1e-5}
-_LEAK = 1e-6  # mass of a start that may lie outside the box
 
 
 class FokkerPlanck:
@@ -137,17 +136,7 @@ class FokkerPlanck:
         Raises:
             ValueError: if the covariance is not positive definite, or over 1e-6 of the mass is outside the box.
         """
-        mean, covariance = (np.asarray(v, dtype=np.float64) for v in (start.mean, start.covariance))
-        dim = self.grid.dim
-        if mean.shape != (dim,) or covariance.shape != (dim, dim):
-            raise ValueError(
-                f"start must have a mean ({dim},) and a covariance ({dim}, {dim}), got {mean.shape}, {covariance.shape}"
-            )
-        masses = wrapped_gaussian_masses(self.grid, mean, covariance)
-        inside = np.sum(masses)
-        if 1 - inside > _LEAK:
-            raise ValueError(f"start has {1 - inside:.2e} of its mass outside the box of {self.grid}: widen the grid")
-        return masses / inside
+        return gaussian_start_masses(self.grid, start)
 
     def propagate(
         self,

@@ -27,7 +27,7 @@ def gaussian_masses(
     if np.array_equal(covariance, np.diag(np.diag(covariance))):
         masses = np.ones(())
         for axis in range(grid.dim):
-            factor = _interval_masses((edges[axis] - mean[axis]) / np.sqrt(covariance[axis, axis]))
+            factor = interval_masses((edges[axis] - mean[axis]) / np.sqrt(covariance[axis, axis]))
             masses = np.multiply.outer(masses, factor)
         return masses
     return _correlated_masses(edges, mean, covariance)
@@ -77,7 +77,7 @@ def _correlated_masses(
         cells.append(cell)
     known = sum(factor[-1, k] * z[k] for k in range(dim - 1)) + mean[-1]
     last = (edges[-1] - np.asarray(known)[..., None]) / factor[-1, -1]
-    masses = density[..., None] * _interval_masses(last)
+    masses = density[..., None] * interval_masses(last)
     for axis, cell in enumerate(cells):
         masses = _sum_into(masses, axis, cell, len(edges[axis]) - 1)
     return masses
@@ -97,11 +97,11 @@ def _nodes(
     return x.reshape(-1), (width[:, None] * _WEIGHTS / 2).reshape(-1), np.repeat(cell, len(_NODES))
 
 
-def _interval_masses(edges: Float[np.ndarray, "*b n"]) -> Float[np.ndarray, "*b m"]:
-    """Φ(b) − Φ(a) between successive standardised edges, each taken in the tail it lies in, so that none cancels."""
-    lower, upper = edges[..., :-1], edges[..., 1:]
-    right = lower > 0
-    return np.where(right, ndtr(-lower) - ndtr(-upper), ndtr(upper) - ndtr(lower))
+def interval_masses(edges: Float[np.ndarray, "*b n"]) -> Float[np.ndarray, "*b m"]:
+    """Φ(b) − Φ(a) between successive standardised edges, by the tails that they lie in, so that none cancels."""
+    tail, right = ndtr(-np.abs(edges)), edges > 0
+    apart = np.abs(tail[..., 1:] - tail[..., :-1])
+    return np.where(right[..., 1:] == right[..., :-1], apart, 1 - tail[..., 1:] - tail[..., :-1])
 
 
 def _sum_into(

@@ -28,7 +28,7 @@ from sgdsim.measures.kramers_moyal import (
 )
 from sgdsim.measures.kurtosis import excess_kurtosis
 from sgdsim.measures.moment_kl import moment_kl
-from sgdsim.measures.moments import covariance, mean, mean_distance
+from sgdsim.measures.moments import covariance, mean, mean_distance, total_variance
 from sgdsim.measures.over_times import over_times
 from sgdsim.measures.partition import Partition, merge
 from sgdsim.measures.passage import passage_time, tail_drift
@@ -96,6 +96,7 @@ __all__ = [
     "swept_area",
     "tail_drift",
     "thermometers",
+    "total_variance",
     "virial_temperature",
     "wasserstein_1d",
 ]

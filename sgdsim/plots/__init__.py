@@ -1,6 +1,7 @@
 """Pictures. Figures are made without pyplot, so that nothing global is touched."""
 
 from sgdsim.plots.base import (
+    CHAIN_COLOUR,
     DENSITY_COLOUR,
     LANGEVIN_COLOUR,
     SGD_COLOUR,
@@ -14,19 +15,24 @@ from sgdsim.plots.base import (
     highest_density_levels,
     save,
 )
+from sgdsim.plots.batch_not_decay import batch_not_decay
 from sgdsim.plots.compare import compare_clouds, compare_densities
+from sgdsim.plots.cyclic_rates import cyclic_rates
 from sgdsim.plots.effective_potential import effective_potential
 from sgdsim.plots.scores import scores
 
 __all__ = [
+    "CHAIN_COLOUR",
     "DENSITY_COLOUR",
     "LANGEVIN_COLOUR",
     "SGD_COLOUR",
     "STEADY_COLOUR",
+    "batch_not_decay",
     "cloud_1d",
     "cloud_2d",
     "compare_clouds",
     "compare_densities",
+    "cyclic_rates",
     "density_1d",
     "density_2d",
     "divergence_curve",

@@ -16,6 +16,7 @@ SGD_COLOUR = "#d95f02"
 LANGEVIN_COLOUR = "#1b9e77"
 DENSITY_COLOUR = "#3b4992"
 STEADY_COLOUR = "#7f7f7f"
+CHAIN_COLOUR = "#c51b7d"
 SHOWN_PARTICLES = 800  # more dots than this hide the density below them
 
 

@@ -10,6 +10,7 @@ from sgdsim.density import Grid
 from sgdsim.ensemble import Trajectory
 from sgdsim.measures import leading_plane
 from sgdsim.plots.base import (
+    CHAIN_COLOUR,
     DENSITY_COLOUR,
     LANGEVIN_COLOUR,
     SGD_COLOUR,
@@ -39,6 +40,8 @@ def compare_densities(name: str, sgd: Trajectory, langevin: Trajectory, density:
     divergence_curve(below, sgd.times, density.sgd, colour=SGD_COLOUR, label="KL(SGD ‖ FP)")
     divergence_curve(below, langevin.times, density.langevin, colour=LANGEVIN_COLOUR, label="KL(Langevin ‖ FP)")
     divergence_curve(below, sgd.times, density.to_steady, colour=STEADY_COLOUR, label="KL(FP ‖ steady state)")
+    if density.chain is not None:
+        divergence_curve(below, sgd.times, density.chain.to_limit, colour=CHAIN_COLOUR, label="KL(chain ‖ FP)")
     floor_curve(below, sgd.times, density.sgd)
     below.axhline(0, color="black", lw=0.5)
     # Linear up to the floor, since readings at agreement scatter around zero, and logarithmic above it.
@@ -85,6 +88,8 @@ def _clouds_over_lines(axes: np.ndarray, shown: list[int], sgd: Trajectory, lang
         cloud_1d(ax, density.grid, sgd.particles[i], fill=True, color=SGD_COLOUR, alpha=0.35, label="SGD")
         cloud_1d(ax, density.grid, langevin.particles[i], color=LANGEVIN_COLOUR, label="Langevin")
         density_1d(ax, density.grid, density.masses[i], color=DENSITY_COLOUR, lw=1.5, label="Fokker–Planck")
+        if density.chain is not None:
+            density_1d(ax, density.grid, density.chain.masses[i], color=CHAIN_COLOUR, lw=1.2, ls="--", label="chain")
         density_1d(ax, density.grid, density.steady, color=STEADY_COLOUR, lw=1, ls=":", label="steady state")
         ax.set(title=f"t = {sgd.times[i]:.3g}", xlabel="x", ylabel="density ρ(x)", ylim=(0, None))
     axes[0].legend(fontsize=7)
@@ -105,7 +110,7 @@ def _clouds_over_contours(
 def _finish_curves(ax: Axes, label: str) -> None:
     ax.set(xlabel=r"time $t = \eta_e k$ (steps × effective learning rate)", ylabel=label)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)  # above the curves
+    ax.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)  # above the curves
 
 
 def _shown_times(count: int) -> list[int]:

@@ -61,6 +61,32 @@ class DoubleWell(eqx.Module):
         return (x[0] * x[0] - 1) ** 2 / 4 + jnp.sum(x[1:] * x[1:]) / 2
 
 
+class SlantedDoubleWell(eqx.Module):
+    """f(x) = (x₁² − 1)²/4 + ½ (x₂ − a x₁)²: two wells in a valley that runs aslant, its floor the line x₂ = a x₁.
+
+    The minima are ±(1, a), the saddle of height ¼ is the origin. Along the floor f is `DoubleWell`'s, but where its
+    curvature there changes sign, at x₁ = ±1/√3, noise across the valley still moves x₁: so noise in the shape of the
+    Hessian, which has none along the floor at that place, does not stop there as it does on an axis.
+
+    Args:
+        slope: a, finite.
+    """
+
+    slope: Float[Array, ""]
+
+    def __init__(self, slope: float = 0.5):
+        if not math.isfinite(slope):
+            raise ValueError(f"slope must be finite, got {slope}")
+        self.slope = jnp.asarray(slope, dtype=float)
+
+    @property
+    def dim(self) -> int:
+        return 2
+
+    def __call__(self, x: Float[Array, " 2"]) -> Float[Array, ""]:
+        return (x[0] * x[0] - 1) ** 2 / 4 + (x[1] - self.slope * x[0]) ** 2 / 2
+
+
 class SharpFlatDoubleWell(eqx.Module):
     """f(x) = ((x₁² − 1)²/4) · r^{−tanh(x₁)/(2 tanh 1)} + ½ Σ_{i>1} xᵢ²: a sharp well at −1 and a flat one at +1.
 

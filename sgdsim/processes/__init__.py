@@ -12,6 +12,7 @@ from sgdsim.processes.optimizers import Optimizer
 from sgdsim.processes.scheduled import ScheduledLangevin, ScheduledSGD
 from sgdsim.processes.sgd import SGD
 from sgdsim.processes.svag import SVAG
+from sgdsim.processes.underdamped import Underdamped
 
 __all__ = [
     "SGD",
@@ -25,4 +26,5 @@ __all__ = [
     "ScheduledLangevin",
     "ScheduledSGD",
     "SecondOrderLimit",
+    "Underdamped",
 ]

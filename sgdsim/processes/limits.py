@@ -47,6 +47,10 @@ class AbstractDiffusion(eqx.Module):
         """b(x) dt + √(2A(x)) dw for each particle."""
 
     @abc.abstractmethod
+    def noise(self, x: Float[Array, "d P"], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        """√(2A(x)) dw for each particle."""
+
+    @abc.abstractmethod
     def check(self, x: Float[Array, " d"]) -> None:
         """Raise ValueError unless the fields are finite at x."""
 
@@ -100,6 +104,9 @@ class FirstOrderLimit(AbstractDiffusion):
 
     def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
         return self.problem.langevin_increment(x, dw, jnp.asarray(dt, x.dtype), jnp.sqrt(2 * self.temperature))
+
+    def noise(self, x: Float[Array, "d P"], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
+        return jnp.sqrt(2 * self.temperature) * self.problem.noise(x, dw)
 
     def check(self, x: Float[Array, " d"]) -> None:
         self.problem.check(x)
@@ -205,7 +212,10 @@ class BackwardErrorLimit(FirstOrderLimit):
         return self.temperature * (covariance + self.learning_rate / 2 * (product + product.T))
 
     def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
-        return _dense_increment(self, x, dt, dw)
+        return jax.vmap(self.drift, 1, 1)(x) * dt + self.noise(x, dw)
+
+    def noise(self, x: Float[Array, "d P"], dw: Float[Array, "d P"]) -> Float[Array, "d P"]:
+        return _dense_noise(self, x, dw)
 
 
 class ItoDiffusion(AbstractDiffusion):
@@ -247,7 +257,10 @@ class ItoDiffusion(AbstractDiffusion):
         return self.diffusion_field(x)
 
     def increment(self, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "m P"]) -> Float[Array, "d P"]:
-        return _dense_increment(self, x, dt, dw)
+        return jax.vmap(self.drift, 1, 1)(x) * dt + self.noise(x, dw)
+
+    def noise(self, x: Float[Array, "d P"], dw: Float[Array, "d P"]) -> Float[Array, "d P"]:
+        return _dense_noise(self, x, dw)
 
     def check(self, x: Float[Array, " d"]) -> None:
         drift = self.drift(x)
@@ -283,12 +296,6 @@ def _require_plain(sgd: SGD, name: str) -> None:
         raise ValueError(f"sampling must draw each batch independently for {name}, got 'epoch'")
 
 
-def _dense_increment(
-    diffusion: AbstractDiffusion, x: Float[Array, "d P"], dt: Float[Array, ""], dw: Float[Array, "d P"]
-) -> Float[Array, "d P"]:
-    """b dt + √(2A) dw by a root of each particle's own A."""
-
-    def one(y: Float[Array, " d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
-        return diffusion.drift(y) * dt + symmetric_square_root(2 * diffusion.diffusion(y)) @ z
-
-    return jax.vmap(one, (1, 1), 1)(x, dw)
+def _dense_noise(diffusion: AbstractDiffusion, x: Float[Array, "d P"], dw: Float[Array, "d P"]) -> Float[Array, "d P"]:
+    """√(2A) dw by a root of each particle's own A."""
+    return jax.vmap(lambda y, z: symmetric_square_root(2 * diffusion.diffusion(y)) @ z, (1, 1), 1)(x, dw)

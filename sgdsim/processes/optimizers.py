@@ -86,7 +86,8 @@ class Optimizer(eqx.Module):
         x, memory = state
         gradient = self.problem.minibatch_gradient(x, draws, self.batch_size, self.sampling)
         updates, memory = jax.vmap(self.optimizer.update, in_axes=-1, out_axes=-1)(gradient, memory, x)
-        return optax.apply_updates(x, updates), memory
+        moved: Any = optax.apply_updates(x, updates)
+        return moved, memory
 
     def position(self, state: tuple[Float[Array, "d P"], Any]) -> Float[Array, "d P"]:
         """x."""

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from sgdsim.draws import Draws
 from sgdsim.processes.langevin import DEFAULT_SUBSTEPS, Langevin
@@ -42,7 +42,7 @@ class ScheduledSGD(eqx.Module):
     """
 
     stretches: tuple[SGD, ...]
-    ends: tuple[int, ...] = eqx.field(static=True)
+    ends: UInt32[Array, " ends"]
     schedule: Schedule | None
 
     def __init__(
@@ -62,7 +62,8 @@ class ScheduledSGD(eqx.Module):
             _check_rates(np.asarray(learning_rate(jnp.asarray(0)))[None])
         phases = [(1, sgd.batch_size)] if batch_size is None else _checked_phases(batch_size)
         self.stretches = tuple(sgd.with_batch_size(size) for _, size in phases)
-        self.ends = tuple(int(n) for n in np.cumsum([steps for steps, _ in phases])[:-1])
+        # arrays, so that other ends do not compile again
+        self.ends = jnp.asarray(np.cumsum([steps for steps, _ in phases])[:-1], dtype=jnp.uint32)
         self.schedule = learning_rate
 
     @property
@@ -99,7 +100,7 @@ class ScheduledSGD(eqx.Module):
 
     def phases(self, steps: int) -> Int[np.ndarray, " steps"]:
         """Which phase of the batch size each of the first steps belongs to."""
-        return np.searchsorted(np.asarray(self.ends, dtype=int), np.arange(steps), side="right")
+        return np.searchsorted(np.asarray(self.ends), np.arange(steps), side="right")
 
     def times(self, steps: Int[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """The clock t = Σ η_j/(1 − μ) after these numbers of steps, summed in float64."""
@@ -135,7 +136,7 @@ class ScheduledSGD(eqx.Module):
         ]
         if len(steps) == 1:
             return steps[0](state)
-        phase = jnp.searchsorted(jnp.asarray(self.ends, dtype=draws.step.dtype), draws.step, side="right")
+        phase = jnp.searchsorted(self.ends, draws.step, side="right")
         return jax.lax.switch(phase, steps, state)
 
     def _rate(self, sgd: SGD, draws: Draws) -> Float[Array, ""]:

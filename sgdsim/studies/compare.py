@@ -24,8 +24,10 @@ from sgdsim.measures import (
     mean_distance,
     paired_kl,
     sliced_wasserstein,
+    total_variance,
 )
 from sgdsim.processes import SGD, Langevin
+from sgdsim.studies.chain_comparison import chain_comparison
 from sgdsim.studies.comparison import Comparison, DensityComparison, DistanceComparison, Moments
 from sgdsim.studies.local import Local, measure_local, spread_over_path
 from sgdsim.studies.result import process_settings
@@ -59,7 +61,8 @@ def compare(
     """Run the descriptions of one cloud side by side and measure where they agree.
 
     Up to three dimensions SGD and Langevin clouds are each held against the Fokker–Planck density; beyond, where no
-    grid can be, they are held against each other.
+    grid can be, they are held against each other. In one and two dimensions, without momentum and with noise that is
+    Gaussian (or, in 1-D, a few batches), the chain's own density is the fourth description.
 
     Args:
         sgd: the discrete chain; the limit and its density are derived from it.
@@ -304,6 +307,7 @@ def _densities(
         for p, q in zip(density.masses, rough_density.masses, strict=True)
     ]
     few = halved.particles.shape[1]
+    own = chain_comparison(sgd, start, chain, ((fp, density), (rough, rough_density)))
     return DensityComparison(
         grid=grid,
         widths=widths,
@@ -319,6 +323,8 @@ def _densities(
             paired_kl(a[:few], b, order=limit.weak_order)
             for a, b in zip(cloud.particles[1:], halved.particles[1:], strict=True)
         ),
+        chain=None if isinstance(own, str) else own,
+        no_chain=own if isinstance(own, str) else "",
         outside=_outside(grid, chain),
         langevin_outside=_outside(grid, cloud),
         sgd_moments=_moments(chain),
@@ -339,11 +345,7 @@ def _distances(
     few = halved.particles.shape[1]
 
     def losses(trajectory: Trajectory) -> tuple[Estimate, ...]:
-        return tuple(_mean_of(np.asarray(loss(x))) for x in trajectory.particles)
-
-    def spreads(trajectory: Trajectory) -> tuple[Estimate, ...]:
-        centred = [x - np.nanmean(x, axis=0) for x in trajectory.particles.astype(float)]
-        return tuple(_mean_of(np.sum(x**2, axis=1)) for x in centred)
+        return tuple(mean(np.asarray(loss(x))[:, None])[0] for x in trajectory.particles)
 
     gap = cloud.particles[:, :few].astype(float) - halved.particles
     # Halving the step leaves 2^−p of a path's error, p the strong order: 1 with additive noise, ½ for Euler with D(x).
@@ -358,12 +360,6 @@ def _distances(
         mean_gap=tuple(mean_distance(a, b) for a, b in zip(chain.particles, cloud.particles, strict=True)),
         sgd_loss=losses(chain),
         langevin_loss=losses(cloud),
-        sgd_spread=spreads(chain),
-        langevin_spread=spreads(cloud),
+        sgd_spread=tuple(map(total_variance, chain.particles)),
+        langevin_spread=tuple(map(total_variance, cloud.particles)),
     )
-
-
-def _mean_of(values: Float[np.ndarray, " P"]) -> Estimate:
-    """The mean of one number for each particle."""
-    column = mean(values[:, None])
-    return Estimate(np.ravel(column.value)[0], np.ravel(column.standard_error)[0], left_out=column.left_out)

@@ -13,6 +13,7 @@ from sgdsim import plots
 from sgdsim.density import Grid
 from sgdsim.ensemble import Trajectory
 from sgdsim.measures import Estimate
+from sgdsim.studies.chain_comparison import ChainComparison
 from sgdsim.studies.local import Local
 from sgdsim.studies.reading import departs, in_words, resolution, table
 from sgdsim.studies.result import write_study
@@ -44,6 +45,7 @@ class DensityComparison:
         to_steady: KL(density ‖ steady state); its error is the grid's.
         grid_error: KL of the grid's own error, from cells of twice the width, (T,).
         solver_bias: KL of the SDE solver's own bias, from half the sub-step on the same paths; after the start.
+        chain: the chain's own density beside it; None where it cannot be had, for the reason `no_chain`.
         outside, langevin_outside: particles of each cloud outside the grid, counted into its emptiest cell.
         sgd_moments, langevin_moments: mean and covariance of each cloud.
     """
@@ -59,6 +61,8 @@ class DensityComparison:
     to_steady: tuple[Estimate, ...]
     grid_error: Float[np.ndarray, " T"]
     solver_bias: tuple[Estimate, ...]
+    chain: ChainComparison | None
+    no_chain: str
     outside: tuple[int, ...]
     langevin_outside: tuple[int, ...]
     sgd_moments: tuple[Moments, ...]
@@ -89,7 +93,7 @@ class DistanceComparison:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
-    """Discrete SGD, its Langevin limit and, up to three dimensions, its Fokker–Planck density on one clock."""
+    """SGD, its Langevin limit and, where a grid can be, its Fokker–Planck density and the chain's own, on one clock."""
 
     name: str
     settings: dict[str, Any]
@@ -125,16 +129,16 @@ class Comparison:
     def _density_tables(self) -> list[str]:
         d = self.density
         assert d is not None
-        divergences = [
-            [f"{t:.4g}", str(a), str(b), str(c)]
-            for t, a, b, c in zip(self.times, d.sgd, d.langevin, d.to_steady, strict=True)
-        ]
+        columns = {"KL(SGD ‖ FP)": d.sgd, "KL(Langevin ‖ FP)": d.langevin, "KL(FP ‖ steady state)": d.to_steady}
+        if d.chain is not None:
+            columns |= {"KL(SGD ‖ chain)": d.chain.sgd, "KL(chain ‖ FP)": d.chain.to_limit}
+        divergences = [[f"{t:.4g}", *map(str, row)] for t, *row in zip(self.times, *columns.values(), strict=True)]
         moments = []
         for t, a, b in zip(self.times, d.sgd_moments, d.langevin_moments, strict=True):
             for label, m in (("SGD", a), ("Langevin", b)):
                 moments.append([f"{t:.4g}" if label == "SGD" else "", label, *_entries(m)])
         return [
-            table(["t", "KL(SGD ‖ FP)", "KL(Langevin ‖ FP)", "KL(FP ‖ steady state)"], divergences),
+            table(["t", *columns], divergences),
             table(["t", "cloud", *_moment_names(d.grid.dim)], moments),
             self._grid_line(),
         ]
@@ -144,6 +148,7 @@ class Comparison:
         assert d is not None
         cells = resolution(d.grid, d.widths) or "no minimum in reach, so no steady width to resolve"
         bias = max(e.value for e in d.solver_bias)
+        chain = f"no density of the chain's own: {d.no_chain}" if d.chain is None else d.chain.method
         floor = f"the floor of {d.langevin[-1].floor:.1e}"
         return "\n".join(
             [
@@ -151,6 +156,7 @@ class Comparison:
                 f"own errors in KL, at most over the run: grid {np.max(d.grid_error):.1e} "
                 f"({_side(self.grid_is_below_floor)} {floor}), SDE solver {bias:.1e} "
                 f"({_side(self.solver_is_below_floor)} it)",
+                chain,
             ]
         )
 
@@ -237,6 +243,8 @@ class Comparison:
         for cloud, outside in (("SGD", d.outside), ("Langevin", d.langevin_outside)):
             if max(outside):
                 text += f" Up to {max(outside)} {cloud} particles lie outside the grid, counted into its emptiest cell."
+        if d.chain is not None:
+            text += f" {d.chain.reading}"
         return text + f" At the end the density is {d.to_steady[-1].value:.2g} nats from its steady state."
 
     def _distance_reading(self) -> str:
@@ -292,6 +300,8 @@ class Comparison:
             grid = d.pop("grid")
             for name in ("masses", "steady"):
                 d.pop(name)
+            if d["chain"] is not None:
+                d["chain"] = {k: v for k, v in _fields(d["chain"]).items() if k not in ("masses", "steady")}
             for name in ("sgd_moments", "langevin_moments"):
                 d[name] = [_fields(m) for m in d[name]]
             content["density"] = d | {"grid": {"lower": grid.lower, "upper": grid.upper, "cells": grid.cells}}
@@ -305,6 +315,8 @@ class Comparison:
         if self.density is not None:
             d = self.density
             arrays |= {"grid_lower": d.grid.lower, "grid_upper": d.grid.upper, "masses": d.masses, "steady": d.steady}
+            if d.chain is not None:
+                arrays |= {"chain_masses": d.chain.masses, "chain_steady": d.chain.steady}
         return arrays
 
 

@@ -1,0 +1,107 @@
+"""The fourth description in `compare`: the chain's own density beside that of its limit, with no sampling at all."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from sgdsim.density import ChainDensity, FokkerPlanck, Propagation
+from sgdsim.density.grid import merge_cells
+from sgdsim.density.grid_estimate import error_multiple
+from sgdsim.ensemble import Gaussian, Trajectory
+from sgdsim.measures import Estimate, kl, kl_between_densities
+from sgdsim.processes import SGD
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainComparison:
+    """The chain's own density against SGD's cloud and against the limit's. One entry for each saved time.
+
+    Attributes:
+        masses: cell masses of the chain, (T, *cells).
+        steady: of its steady state, (*cells,).
+        method: how it was computed.
+        sgd: KL(SGD's cloud ‖ chain), in nats: agreement says that cloud and operator are one law.
+        to_limit: KL(chain ‖ Fokker–Planck); the error is the grid's.
+        steady_to_limit: the same of both steady states.
+        steady_to_corrected: KL of the chain's steady state to that of the backward-error limit, which is to O(η²)
+            what the first order's is to O(η); None where D depends on x, for which there is none.
+    """
+
+    masses: Float[np.ndarray, "times *cells"]
+    steady: Float[np.ndarray, "*cells"]
+    method: str
+    sgd: tuple[Estimate, ...]
+    to_limit: tuple[Estimate, ...]
+    steady_to_limit: Estimate
+    steady_to_corrected: Estimate | None
+
+    @property
+    def reading(self) -> str:
+        """What the chain's own density says, in one or two sentences."""
+        worst = max(self.to_limit, key=lambda e: float(e.value))
+        text = (
+            f"Without any sampling the chain's own density is at most {worst.value:.2g} nats from its limit's, "
+            f"{self.to_limit[-1].value:.2g} at the end, and its steady state {self.steady_to_limit.value:.2g} from the "
+            "limit's"
+        )
+        if self.steady_to_corrected is not None:
+            text += f" ({self.steady_to_corrected.value:.2g} once the limit is corrected to the next order in η)"
+        return text + "."
+
+
+def chain_comparison(
+    sgd: SGD, start: Gaussian, cloud: Trajectory, levels: tuple[tuple[FokkerPlanck, Propagation], ...]
+) -> ChainComparison | str:
+    """The chain's own density on the limit's grid, or why there is none.
+
+    Args:
+        sgd: the chain.
+        start: where it starts.
+        cloud: its particles, at the saved times.
+        levels: the limit and its density, on the grid and on one of half the cells.
+    """
+    reason = ChainDensity.refusal(sgd)
+    if reason is not None:
+        return reason
+    (fp, density), (rough, rough_density) = levels
+    try:
+        chain = ChainDensity.of(sgd, fp.grid)
+    except ValueError as error:  # too many points, or noise that is singular in a corner of the box
+        return str(error)
+    answer = chain.propagate(start, cloud.steps, grid_error=False)
+    steady = chain.stationary()
+    corrected = None
+    if sgd.problem.has_additive_noise:
+        corrected = _apart(
+            steady,
+            *(
+                FokkerPlanck.limit_of(sgd, grid, order="backward-error").log_stationary()
+                for grid in (fp.grid, rough.grid)
+            ),
+        )
+    return ChainComparison(
+        masses=answer.masses,
+        steady=steady,
+        method=answer.method,
+        sgd=tuple(kl(x, fp.grid, p) for x, p in zip(cloud.particles, answer.masses, strict=True)),
+        to_limit=tuple(
+            _apart(p, _log(q), _log(r))
+            for p, q, r in zip(answer.masses, density.masses, rough_density.masses, strict=True)
+        ),
+        steady_to_limit=_apart(steady, fp.log_stationary(), rough.log_stationary()),
+        steady_to_corrected=corrected,
+    )
+
+
+def _apart(
+    masses: Float[np.ndarray, "*cells"], log_q: Float[np.ndarray, "*cells"], rough_log_q: Float[np.ndarray, "*merged"]
+) -> Estimate:
+    """KL(masses ‖ q), and the error that the cells' width makes, from cells of twice the width."""
+    value = kl_between_densities(masses, np.exp(log_q), log_q=log_q)
+    rough = kl_between_densities(merge_cells(masses, 2), np.exp(rough_log_q), log_q=rough_log_q)
+    return Estimate(value, abs(value - rough) / error_multiple(2))
+
+
+def _log(masses: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
+    return np.log(np.maximum(masses, np.finfo(masses.dtype).tiny))
