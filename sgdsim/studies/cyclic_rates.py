@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Int, Key
 from tqdm import tqdm
 
 from sgdsim import plots
-from sgdsim.density import propagate_scheduled
+from sgdsim.density import Grid, propagate_scheduled
 from sgdsim.density.fields import potential_at
+from sgdsim.density.fit import fitted_grid
 from sgdsim.draws import key_words
 from sgdsim.ensemble import Gaussian, simulate
 from sgdsim.measures import Estimate, kl, mean, over_times
@@ -30,7 +31,7 @@ from sgdsim.studies.steady_grid import steady_grid
 CYCLE_FILES = ("cyclic_rates.png", "cyclic_rates.json", "cyclic_rates.npz")
 PERIODS = (0.5, 1.5, 5.0, 15.0)  # in relaxation times 1/k_min, unless they are given
 TURNS = 2  # shown, after the cloud has forgotten its start
-FORGET = 4.0  # relaxation times before that
+FORGET = 12.0  # relaxation times before that
 PER_TURN = 16  # saved times of a turn
 
 
@@ -207,8 +208,7 @@ def cyclic_rates(
     fewest = 4 * float(sgd.time_step)
     if lengths.ndim != 1 or len(lengths) == 0 or not np.all(np.isfinite(lengths) & (lengths >= fewest)):
         raise ValueError(f"periods must be finite and four steps long at least, {fewest:.4g}; got {lengths.tolist()}")
-    hottest = sgd.with_rate(float(sgd.learning_rate) * (1 + swing))
-    grid = steady_grid(hottest).grid
+    grid = _grid(sgd, start, swing)
     cycles = []
     for length, own in zip(
         tqdm(lengths, disable=not progress, desc=name, unit=" periods"),
@@ -233,12 +233,21 @@ def _check(sgd: SGD, start: Any, swing: float) -> None:
         raise ValueError(f"swing must lie above 0 and below 1, got {swing}")
 
 
+def _grid(sgd: SGD, start: Gaussian, swing: float) -> Grid:
+    """A box for the hottest steady state and the start, with cells for the coldest one."""
+    rate = float(sgd.learning_rate)
+    hot, reach = steady_grid(sgd.with_rate(rate * (1 + swing))), 6 * np.sqrt(np.diag(start.covariance))
+    lower = np.minimum(hot.grid.lower, start.mean - reach)
+    upper = np.maximum(hot.grid.upper, start.mean + reach)
+    return fitted_grid(lower, upper, hot.widths * np.sqrt((1 - swing) / (1 + swing)))
+
+
 def _cycle(
     sgd: SGD,
     start: Gaussian,
     length: float,
     swing: float,
-    grid: Any,
+    grid: Grid,
     quadratic: LocalQuadratic,
     particles: int,
     relaxation: float,
@@ -246,11 +255,13 @@ def _cycle(
 ) -> Cycle:
     """All descriptions over the last two turns of a run that has forgotten its start."""
     turn = round(length / float(sgd.time_step))
+    every = max(turn // PER_TURN, 1)
+    turn -= turn % every  # whole turns are saved, so that harmonics are those of the cycle
     # numbers as leaves of the schedule, so that another period does not compile again
     rate = jax.tree_util.Partial(_cosine, sgd.learning_rate, jnp.asarray(swing), jnp.asarray(turn))
     chain = ScheduledSGD(sgd, learning_rate=rate)
     before = turn * int(np.ceil(FORGET * relaxation / length))
-    steps, every = before + TURNS * turn, max(turn // PER_TURN, 1)
+    steps = before + TURNS * turn
     run = {"particles": particles, "steps": steps, "save_every": every, "dtype": "float32"}
     keys = jax.random.split(key)
     cloud = simulate(chain, start, key=keys[0], **run)
@@ -262,7 +273,7 @@ def _cycle(
     excess = partial(_mean_loss, sgd.problem, least)
     centres = potential_at(sgd.problem.loss, grid.centres.reshape(-1, grid.dim)) - least
     return Cycle(
-        period=length,
+        period=turn * float(sgd.time_step),
         times=cloud.times[shown],
         temperatures=chain.temperatures(steps + 1)[when],
         sgd=over_times(excess, cloud.particles[shown]),
