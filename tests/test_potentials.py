@@ -10,6 +10,7 @@ from sgdsim import potentials
 MINIMA = [
     (potentials.Quadratic([[2.0, 0.3], [0.3, 0.5]], [1.0, -1.0]), [1.0, -1.0], [[2.0, 0.3], [0.3, 0.5]], 0.0),
     (potentials.DoubleWell(dim=2), [1.0, 0.0], [[2.0, 0.0], [0.0, 1.0]], 0.0),
+    (potentials.SlantedDoubleWell(slope=0.5), [-1.0, -0.5], [[2.25, -0.5], [-0.5, 1.0]], 0.0),
     (potentials.SharpFlatDoubleWell(ratio=9.0), [-1.0], [[6.0]], 0.0),
     (potentials.SharpFlatDoubleWell(ratio=9.0), [1.0], [[2.0 / 3.0]], 0.0),
     (potentials.Saddle(escape_rate=0.25), [0.5, 0.0], [[0.5, 0.0], [0.0, 1.0]], -1 / 64),
@@ -28,6 +29,12 @@ def test_minima(potential, minimum, curvature, depth):
 
 def test_saddle_point():
     assert np.allclose(jax.hessian(potentials.Saddle(2.0, dim=3))(jnp.zeros(3)), np.diag([-2.0, 1.0, 1.0]))
+
+
+def test_the_slanted_valley_has_no_curvature_along_its_floor_halfway():
+    hessian = jax.hessian(potentials.SlantedDoubleWell(0.5))
+    assert np.allclose(hessian(jnp.asarray([3**-0.5, 0.5 * 3**-0.5])) @ jnp.asarray([1.0, 0.5]), 0, atol=1e-12)
+    assert np.allclose(hessian(jnp.zeros(2)), [[-0.75, -0.5], [-0.5, 1.0]])
 
 
 @pytest.mark.parametrize(
@@ -52,6 +59,7 @@ def test_mueller_brown_minima(point, height):
         (lambda: potentials.Quadratic([1.0, 2.0]), "hessian must be a square matrix"),
         (lambda: potentials.Quadratic([[1.0]], [0.0, 0.0]), "centre must be a finite vector"),
         (lambda: potentials.DoubleWell(dim=0), "dim must be a whole number of at least 1"),
+        (lambda: potentials.SlantedDoubleWell(slope=float("nan")), "slope must be finite"),
         (lambda: potentials.SharpFlatDoubleWell(ratio=0.5), "ratio must be finite and at least 1"),
         (lambda: potentials.Saddle(dim=1), "dim must be a whole number of at least 2"),
         (lambda: potentials.Rosenbrock(steepness=-1.0), "steepness must be positive"),

@@ -61,7 +61,8 @@ def _map(ax: Axes, panel: Any, particles: int) -> Any:
             weight = "bold" if panel.departs[i, j] else "normal"
             middle = (x[j] + x[j + 1]) / 2, (y[i] + y[i + 1]) / 2
             colour = "white" if dark else "black"
-            ax.text(*middle, _short(floors[i, j]), ha="center", va="center", fontsize=7, weight=weight, color=colour)
+            text = _short(floors[i, j]) + ("*" if panel.solver_departs[i, j] == 1 else "")
+            ax.text(*middle, text, ha="center", va="center", fontsize=7, weight=weight, color=colour)
     ax.set_xticks(np.log2(panel.rates), [f"{v:.3g}" for v in panel.learning_rates], fontsize=8)
     ax.set_yticks(np.log2(panel.batch_sizes), [f"{v:g}" for v in panel.batch_sizes], fontsize=8)
     ax.set_xlim(x[0], x[-1])
@@ -94,6 +95,7 @@ def _legend() -> list[Any]:
         Line2D([], [], color="black", ls=":", marker="o", ms=4, lw=1.0, label="η ∝ B, one temperature, up to B*"),
         Patch(facecolor="white", hatch="xxxx", edgecolor="black", label="all of SGD's particles diverged"),
         Patch(facecolor="white", hatch="//", edgecolor="black", label="some diverged (left out)"),
+        Line2D([], [], ls="", marker="$*$", color="black", label="the limit's own solver counts; bold: SGD departs"),
     ]
 
 

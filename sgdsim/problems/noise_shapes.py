@@ -158,7 +158,7 @@ class IsotropicNoise(ShapedNoise):
         return self._variance(jnp.zeros(self.dim)) if self.is_constant else None
 
     def _variance(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return self.problem.noise_trace(x)
+        return self.problem.noise_trace(x) / self.dim
 
     def matrix(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         return self._variance(x) * jnp.eye(self.dim, dtype=x.dtype)

@@ -43,6 +43,7 @@ class Cycle:
         period: how long a turn is on the clock.
         times: the clock at the saved steps, (T,), over the turns shown.
         temperatures: T there, (T,).
+        drive: first harmonic of T over the turns, relative to its mean: real and imaginary part.
         sgd, langevin: excess losses of the clouds, ⟨f⟩ − min f, (T,).
         density: the same of the Fokker–Planck density, (T,).
         quadratic: the same of the limit on the loss's quadratic at its minimum, ½Tr(KS), exact, (T,).
@@ -53,6 +54,7 @@ class Cycle:
     period: float
     times: Float[np.ndarray, " T"]
     temperatures: Float[np.ndarray, " T"]
+    drive: tuple[float, float]
     sgd: Estimate
     langevin: Estimate
     density: Float[np.ndarray, " T"]
@@ -64,8 +66,8 @@ class Cycle:
     def response(self, losses: Float[np.ndarray, " T"]) -> tuple[float, float]:
         """How the excess loss swings, relative to how T does, and how late, in turns: first harmonics."""
         turn = np.exp(-2j * np.pi * self.times / self.period)
-        swings = [np.trapezoid(turn * y, self.times) / np.trapezoid(y, self.times) for y in (losses, self.temperatures)]
-        share = swings[0] / swings[1]
+        swing = np.trapezoid(turn * losses, self.times) / np.trapezoid(losses, self.times)
+        share = swing / complex(*self.drive)
         return float(np.abs(share)), float((-np.angle(share) / (2 * np.pi)) % 1)
 
 
@@ -276,6 +278,7 @@ def _cycle(
         period=turn * float(sgd.time_step),
         times=cloud.times[shown],
         temperatures=chain.temperatures(steps + 1)[when],
+        drive=_harmonic(chain, before, steps),
         sgd=over_times(excess, cloud.particles[shown]),
         langevin=over_times(excess, limit.particles[shown]),
         density=masses.reshape(len(masses), -1) @ centres,
@@ -284,6 +287,15 @@ def _cycle(
         langevin_kl=tuple(kl(x, grid, p) for x, p in zip(limit.particles[shown], masses, strict=True)),
         diverged=cloud.num_diverged,
     )
+
+
+def _harmonic(chain: ScheduledSGD, begin: int, end: int) -> tuple[float, float]:
+    """∫T e^{−iωt} dt/∫T dt from step to step, within which T is constant while the clock moves on."""
+    clock, heat = chain.times(np.arange(begin, end + 1)), chain.temperatures(end)[begin:]
+    omega = 2 * np.pi * TURNS / (clock[-1] - clock[0])
+    waves = np.diff(np.exp(-1j * omega * clock)) / (-1j * omega)
+    value = np.sum(heat * waves) / np.sum(heat * np.diff(clock))
+    return float(value.real), float(value.imag)
 
 
 def _mean_loss(problem: Problem, least: float, particles: Float[np.ndarray, "P d"]) -> Estimate:
