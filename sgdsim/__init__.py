@@ -15,6 +15,7 @@ from sgdsim.problems import (
     datasets,
     networks,
     potentials,
+    reshape_noise,
 )
 from sgdsim.processes import SGD, SVAG, ItoDiffusion, Langevin, Optimizer, ScheduledSGD, Underdamped
 from sgdsim.studies import Comparison, compare
@@ -51,6 +52,7 @@ __all__ = [
     "networks",
     "plots",
     "potentials",
+    "reshape_noise",
     "simulate",
     "studies",
     "theory",

@@ -4,11 +4,58 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 DEFAULT_PRESET = "breast-cancer"
 PRESETS_OWN = "(default: the preset's)"
-STUDIES = {"potential": "the effective potential of the steady state beside the loss, and what circulates (d <= 2)"}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """`128,192` as (128, 192)."""
+    return tuple(int(part) for part in text.split(","))
+
+
+_numbers.__name__ = "comma-separated whole numbers"  # argparse's message says "invalid … value"
+
+
+PARTICLES, LEARNING_RATE = ("--particles", int, "particles in each cloud"), ("--learning-rate", float, "η of one step")
+
+
+class _Study(NamedTuple):
+    """A study of the command line: what it says, the preset it takes unless told, options (name, type, meaning)."""
+
+    meaning: str
+    preset: str | None
+    options: tuple[tuple[str, Any, str], ...] = ()
+
+
+STUDIES = {
+    "potential": _Study(
+        "the effective potential of the steady state beside the loss, and what circulates (d <= 2)",
+        DEFAULT_PRESET,
+        (("--cells", _numbers, "of the grid, such as 512 or 128,192 (default: fitted)"),),
+    ),
+    "batch-not-decay": _Study(
+        "raising the batch size against cutting the learning rate, and where they part (d <= 3)",
+        DEFAULT_PRESET,
+        (("--factor", int, "by how much the temperature falls"), PARTICLES),
+    ),
+    "cyclic-rates": _Study(
+        "a learning rate that swings, and how far and how late the cloud follows (d <= 2)",
+        "double-well",
+        (("--swing", float, "share of the mean by which η swings, between 0 and 1"), PARTICLES),
+    ),
+    "escape": _Study(
+        "escape times against Kramers and the exact ones, across temperatures and noise shapes",
+        None,
+        (("--alpha", float, "index of the α-stable noise"), LEARNING_RATE, PARTICLES),
+    ),
+    "flat-or-sharp": _Study(
+        "which of two wells holds the cloud, by which noise and in which coordinates",
+        None,
+        (("--ratio", float, "of the wells' curvatures, above 1"), LEARNING_RATE, PARTICLES),
+    ),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         commands, "compare", "run SGD, its Langevin limit and its Fokker-Planck equation, and say where they agree"
     )
     _add_process(compare)
+    cells = "of the grid, such as 512 or 128,192 (default: the preset's, or fitted)"
+    compare.add_argument("--cells", type=_numbers, default=argparse.SUPPRESS, help=cells)
     for name, meaning in (
         ("steps", "how many SGD steps"),
         ("save-every", "steps between saved times"),
@@ -38,13 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", default="float32", help="of the clouds, float32 or float64; densities are always float64")
     _add_output(compare, "sgdsim-out/PRESET")
 
-    names = commands.add_parser("study", help="ask one question of a preset").add_subparsers(
+    names = commands.add_parser("study", help="ask one question").add_subparsers(
         dest="study", required=True, metavar="NAME"
     )
-    for name, meaning in STUDIES.items():
-        study = _add_command(names, name, meaning)
-        _add_process(study)
-        _add_output(study, f"sgdsim-out/PRESET-{name}")
+    for name, study in STUDIES.items():
+        parser_of = _add_command(names, name, study.meaning)
+        if study.preset is not None:
+            _add_process(parser_of, study.preset)
+        for flag, kind, meaning in study.options:
+            parser_of.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=f"{meaning} (default: the study's)")
+        if name != "potential":  # where nothing is random
+            parser_of.add_argument("--seed", type=int, default=0, help="seed of the random key")
+        _add_output(parser_of, f"sgdsim-out/{'PRESET-' if study.preset else ''}{name}")
 
     laws = _add_command(commands, "table", "measure the literature's laws: expected, measured, z, verdict")
     add = laws.add_argument
@@ -60,10 +114,10 @@ def _add_command(commands: Any, name: str, meaning: str) -> argparse.ArgumentPar
     return commands.add_parser(name, help=meaning, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 
 
-def _add_process(parser: argparse.ArgumentParser) -> None:
-    """The preset and what of its process may be overridden, and the grid's cells."""
+def _add_process(parser: argparse.ArgumentParser, preset: str = DEFAULT_PRESET) -> None:
+    """The preset, and what of its process may be overridden."""
     add = parser.add_argument
-    add("preset", nargs="?", default=DEFAULT_PRESET, help="the problem; `sgdsim list` says which there are")
+    add("preset", nargs="?", default=preset, help="the problem; `sgdsim list` says which there are")
     for names, kind, meaning in (
         (["--learning-rate", "--lr"], float, "η of one step"),
         (["--batch-size"], int, "B, examples in a minibatch"),
@@ -71,21 +125,11 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
     ):
         add(*names, type=kind, default=argparse.SUPPRESS, help=f"{meaning} {PRESETS_OWN}")
     add("--momentum", type=float, default=0.0, help="μ of the heavy ball, 0 ≤ μ < 1")
-    cells = "of the grid, such as 512 or 128,192 (default: fitted)"
-    add("--cells", type=_numbers, default=argparse.SUPPRESS, help=cells)
 
 
 def _add_output(parser: argparse.ArgumentParser, folder: str) -> None:
     parser.add_argument("--output", "-o", type=Path, help=f"folder of the results; {folder} if not given")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """`128,192` as (128, 192)."""
-    return tuple(int(part) for part in text.split(","))
-
-
-_numbers.__name__ = "comma-separated whole numbers"  # argparse's message says "invalid … value"
 
 
 def _float64() -> None:
@@ -143,18 +187,26 @@ def _compare(options: argparse.Namespace) -> None:
     _report(result, folder)
 
 
-def _potential(options: argparse.Namespace) -> None:
+def _study(options: argparse.Namespace) -> None:
+    """Run one study with what was given of its own options; the rest are the study's defaults."""
     _float64()
     from sgdsim import studies
 
+    name, study, given = options.study, STUDIES[options.study], vars(options)
+    run, files = getattr(studies, name.replace("-", "_")), getattr(studies, f"{name.replace('-', '_').upper()}_FILES")
+    settings: dict[str, Any] = {"progress": not options.quiet}
+    if name != "potential":
+        settings["key"] = _key(options.seed)
+    own = [flag.removeprefix("--").replace("-", "_") for flag, *_ in study.options]
+    settings |= {option: given[option] for option in own if option in given}
+    if study.preset is None:
+        folder = studies.check_folder(options.output or Path("sgdsim-out") / name, files)
+        _report(run(**settings), folder)
+        return
     preset = studies.preset(options.preset)
-    folder = studies.check_folder(
-        options.output or Path("sgdsim-out") / f"{preset.name}-potential", studies.POTENTIAL_FILES
-    )
-    sgd, _ = _process(options, preset)
-    # A preset's own cells are for the box of a run, and this one is another.
-    cells = vars(options).get("cells")
-    _report(studies.potential(sgd, cells=cells, name=preset.name, progress=not options.quiet), folder)
+    folder = studies.check_folder(options.output or Path("sgdsim-out") / f"{preset.name}-{name}", files)
+    sgd, start = _process(options, preset)
+    _report(run(sgd, *([] if name == "potential" else [start]), name=preset.name, **settings), folder)
 
 
 def _table(options: argparse.Namespace) -> None:
@@ -188,8 +240,8 @@ def _list() -> None:
             f"{preset.particles:,} particles × {preset.steps:,} steps"
         )
     print("\nstudies: sgdsim study NAME [PRESET]")
-    for name, meaning in STUDIES.items():
-        print(f"{name:20} {meaning}")
+    for name, study in STUDIES.items():
+        print(f"{name:20} {study.meaning}")
     print("\nlaws: sgdsim table [LAW ...]")
     for law in LAWS.values():
         print(f"{law.name:24} {law.statement} ({law.source})")
@@ -212,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif options.command == "table":
             _table(options)
         else:
-            {"potential": _potential}[options.study](options)
+            _study(options)
     except (ValueError, TypeError, ImportError, OSError) as error:
         _fail(str(error))
     except MemoryError:

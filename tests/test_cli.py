@@ -38,6 +38,15 @@ def test_study_prints_a_table_and_writes_files(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["potential.json", "potential.npz", "potential.png"]
 
 
+@pytest.mark.slow
+def test_studies_of_their_own_defaults_take_options(tmp_path):
+    done = sgdsim("study", "cyclic-rates", "--particles", 500, "--lr", 0.03, "--swing", 0.5, "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "double-well: η swings by ± 50%" in done.stdout and done.stderr == ""
+    folder = tmp_path / "sgdsim-out" / "double-well-cyclic-rates"
+    assert sorted(p.name for p in folder.iterdir()) == [f"cyclic_rates.{end}" for end in ("json", "npz", "png")]
+
+
 def test_table_prints_rows_and_writes_files(tmp_path):
     done = sgdsim("table", "heavy-ball", "sampling", "--quick", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -67,6 +76,9 @@ def test_list_names_every_preset_and_study():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["study", "batch-not-decay", "--factor", "1"], "factor must be a whole number of at least 2, got 1"),
+        (["study", "cyclic-rates", "--swing", "2"], "swing must lie above 0 and below 1, got 2.0"),
+        (["study", "flat-or-sharp", "--ratio", "0.5"], "ratio must lie above 1 and be at most 16, got 0.5"),
         (["compare", "double-wel"], "preset must be one of breast-cancer, double-well, two-weight-network, digits-mlp"),
         (["compare", "double-well", "--lr", "-1"], "learning_rate must be positive and finite, got -1.0"),
         (["compare", "double-well", "--lr", "nan"], "learning_rate must be positive and finite, got nan"),

@@ -10,7 +10,7 @@ import pytest
 from sgdsim.ensemble import Gaussian
 from sgdsim.problems import EmpiricalRisk, GaussianNoise, NoisyPotential
 from sgdsim.processes import SGD, ScheduledSGD
-from sgdsim.studies.batch_not_decay import ARMS, BATCH_FILES, batch_not_decay
+from sgdsim.studies.batch_not_decay import ARMS, BATCH_NOT_DECAY_FILES, batch_not_decay
 from sgdsim.studies.local_quadratic import LocalQuadratic
 from sgdsim.theory import heavy_ball_covariance, ou_stationary_covariance
 
@@ -62,7 +62,7 @@ def test_local_quadratic_settles_where_the_laws_say():
 
 
 def test_files(study, tmp_path):
-    assert [p.name for p in study.save(tmp_path)] == list(BATCH_FILES)
+    assert [p.name for p in study.save(tmp_path)] == list(BATCH_NOT_DECAY_FILES)
     content = json.loads((tmp_path / "batch_not_decay.json").read_text())
     assert content["reading"] == study.reading
     assert len(content["arms"]["raise the batch"]) == 3

@@ -10,7 +10,7 @@ import pytest
 from sgdsim.ensemble import Gaussian
 from sgdsim.problems import GaussianNoise, NoisyPotential
 from sgdsim.processes import SGD
-from sgdsim.studies.cyclic_rates import CYCLE_FILES, cyclic_rates
+from sgdsim.studies.cyclic_rates import CYCLIC_RATES_FILES, cyclic_rates
 
 QUADRATIC = NoisyPotential(lambda x: 1.5 * jnp.sum(x**2) / 2, GaussianNoise(1.0), dim=1)
 CHAIN = SGD(QUADRATIC, learning_rate=0.02, batch_size=1)
@@ -43,7 +43,7 @@ def test_descriptions_are_one_on_their_clock(study):
 
 
 def test_files(study, tmp_path):
-    assert [p.name for p in study.save(tmp_path)] == list(CYCLE_FILES)
+    assert [p.name for p in study.save(tmp_path)] == list(CYCLIC_RATES_FILES)
     content = json.loads((tmp_path / "cyclic_rates.json").read_text())
     assert content["reading"] == study.reading and len(content["cycles"]) == 2
 

@@ -16,9 +16,12 @@ from sgdsim.plots.base import (
     save,
 )
 from sgdsim.plots.batch_not_decay import batch_not_decay
+from sgdsim.plots.breakdown import breakdown
 from sgdsim.plots.compare import compare_clouds, compare_densities
 from sgdsim.plots.cyclic_rates import cyclic_rates
 from sgdsim.plots.effective_potential import effective_potential
+from sgdsim.plots.escape import escape
+from sgdsim.plots.flat_or_sharp import flat_or_sharp
 from sgdsim.plots.scores import scores
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "SGD_COLOUR",
     "STEADY_COLOUR",
     "batch_not_decay",
+    "breakdown",
     "cloud_1d",
     "cloud_2d",
     "compare_clouds",
@@ -37,6 +41,8 @@ __all__ = [
     "density_2d",
     "divergence_curve",
     "effective_potential",
+    "escape",
+    "flat_or_sharp",
     "floor_curve",
     "highest_density_levels",
     "save",

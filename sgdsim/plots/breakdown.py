@@ -15,7 +15,7 @@ NO_READING = "#e6e6e6"
 
 
 def breakdown(result: Any) -> Figure:
-    """Maps of log₁₀(distance/floor): blue within the floor, red beyond it, the exact laws drawn over them.
+    """Maps of log₁₀(distance/floor): blue within the floor, red beyond, bold where SGD departs; the laws over them.
 
     Args:
         result: a `Breakdown`.
@@ -38,7 +38,9 @@ def breakdown(result: Any) -> Figure:
     bar.set_ticks([-1, 0, 1, 2, 3], labels=["≤ 0.1", "1", "10", "100", "≥ 1000"])
     times = " and ".join(f"{t:g}" for t in result.settings["times"])
     figure.suptitle(f"{result.name}: how far SGD is from its limits at t = {times}", fontsize=11)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(
+        handles=_legend(result.settings["is_linear"]), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )
     return figure
 
 
@@ -88,14 +90,15 @@ def _laws(ax: Axes, panel: Any) -> None:
             ax.plot([np.log2(panel.edge)], [critical], "o", color="black", ms=4)
 
 
-def _legend() -> list[Any]:
+def _legend(is_linear: bool) -> list[Any]:
+    law = "exact law" if is_linear else "law linearised at the minimum"
     return [
-        Line2D([], [], color="black", lw=1.6, label="exact law: distance = floor"),
+        Line2D([], [], color="black", lw=1.6, label=f"{law}: distance = floor"),
         Line2D([], [], color="black", ls="--", lw=1.2, label="edge of stability, ηk = 2(1+μ)"),
         Line2D([], [], color="black", ls=":", marker="o", ms=4, lw=1.0, label="η ∝ B, one temperature, up to B*"),
         Patch(facecolor="white", hatch="xxxx", edgecolor="black", label="all of SGD's particles diverged"),
         Patch(facecolor="white", hatch="//", edgecolor="black", label="some diverged (left out)"),
-        Line2D([], [], ls="", marker="$*$", color="black", label="the limit's own solver counts; bold: SGD departs"),
+        Line2D([], [], ls="", marker="$*$", color="black", label="the limit's own error counts too"),
     ]
 
 

@@ -1,29 +1,47 @@
 """Questions asked of the rooms below, one to a file: from a problem, settings and a key to a frozen result."""
 
+from sgdsim.studies.batch_not_decay import BATCH_NOT_DECAY_FILES, BatchNotDecay, batch_not_decay
 from sgdsim.studies.compare import compare
 from sgdsim.studies.comparison import COMPARISON_FILES, Comparison
+from sgdsim.studies.cyclic_rates import CYCLIC_RATES_FILES, CyclicRates, cyclic_rates
 from sgdsim.studies.effective_potential import POTENTIAL_FILES, EffectivePotential
+from sgdsim.studies.escape import escape
+from sgdsim.studies.escape_times import ESCAPE_FILES, EscapeTimes
+from sgdsim.studies.flat_or_sharp import flat_or_sharp
 from sgdsim.studies.laws import LAWS, Check, Law
+from sgdsim.studies.occupations import FLAT_OR_SHARP_FILES, Occupations
 from sgdsim.studies.paper_table import TABLE_FILES, PaperTable, paper_table
 from sgdsim.studies.potential import potential, potential_of
 from sgdsim.studies.presets import PRESETS, preset
 from sgdsim.studies.result import StudyResult, as_json, check_folder
 
 __all__ = [
+    "BATCH_NOT_DECAY_FILES",
     "COMPARISON_FILES",
+    "CYCLIC_RATES_FILES",
+    "ESCAPE_FILES",
+    "FLAT_OR_SHARP_FILES",
     "LAWS",
     "POTENTIAL_FILES",
     "PRESETS",
     "TABLE_FILES",
+    "BatchNotDecay",
     "Check",
     "Comparison",
+    "CyclicRates",
     "EffectivePotential",
+    "EscapeTimes",
     "Law",
+    "Occupations",
     "PaperTable",
     "StudyResult",
     "as_json",
+    "batch_not_decay",
     "check_folder",
     "compare",
+    "cyclic_rates",
+    "escape",
+    "flat_or_sharp",
     "paper_table",
     "potential",
     "potential_of",

@@ -21,7 +21,7 @@ from sgdsim.studies.local_quadratic import LocalQuadratic
 from sgdsim.studies.reading import departs, table
 from sgdsim.studies.result import process_settings, write_study
 
-BATCH_FILES = ("batch_not_decay.png", "batch_not_decay.json", "batch_not_decay.npz")
+BATCH_NOT_DECAY_FILES = ("batch_not_decay.png", "batch_not_decay.json", "batch_not_decay.npz")
 ARMS = ("cut the rate", "raise the batch", "raise it, with momentum", "limit")
 STABILITY = (0.1, 0.2, 0.4, 0.8, 1.2, 1.6)  # ηk_max of the learning rates, unless they are given
 RELAXATIONS = 3.0  # how long each of the two stages lasts, in 1/k_min
@@ -162,7 +162,7 @@ class BatchNotDecay:
         for number, name in enumerate(ARMS):
             for i, arm in enumerate(self.arms[name]):
                 arrays |= {f"times_{number}_{i}": arm.times, f"widths_{number}_{i}": np.asarray(arm.widths.value)}
-        return write_study(folder, BATCH_FILES, self.plot, self.to_dict(), arrays)
+        return write_study(folder, BATCH_NOT_DECAY_FILES, self.plot, self.to_dict(), arrays)
 
 
 def batch_not_decay(
@@ -174,7 +174,7 @@ def batch_not_decay(
     momentum: float = 0.9,
     learning_rates: Sequence[float] | None = None,
     stage: float | None = None,
-    particles: int = 10_000,
+    particles: int = 4_000,
     progress: bool = False,
     name: str = "batch_not_decay",
 ) -> BatchNotDecay:

@@ -28,7 +28,7 @@ from sgdsim.studies.reading import departs, table
 from sgdsim.studies.result import process_settings, write_study
 from sgdsim.studies.steady_grid import steady_grid
 
-CYCLE_FILES = ("cyclic_rates.png", "cyclic_rates.json", "cyclic_rates.npz")
+CYCLIC_RATES_FILES = ("cyclic_rates.png", "cyclic_rates.json", "cyclic_rates.npz")
 PERIODS = (0.5, 1.5, 5.0, 15.0)  # in relaxation times 1/k_min, unless they are given
 TURNS = 2  # shown, after the cloud has forgotten its start
 FORGET = 12.0  # relaxation times before that
@@ -163,7 +163,7 @@ class CyclicRates:
             for name in ("times", "temperatures", "density", "quadratic"):
                 arrays[f"{name}_{i}"] = getattr(cycle, name)
             arrays |= {f"sgd_{i}": np.asarray(cycle.sgd.value), f"langevin_{i}": np.asarray(cycle.langevin.value)}
-        return write_study(folder, CYCLE_FILES, self.plot, self.to_dict(), arrays)
+        return write_study(folder, CYCLIC_RATES_FILES, self.plot, self.to_dict(), arrays)
 
 
 def cyclic_rates(

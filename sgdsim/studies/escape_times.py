@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from sgdsim import plots
 from sgdsim.density.grid_estimate import GridEstimate
 from sgdsim.measures import Estimate
-from sgdsim.plots.escape import escape as escape_figure
 from sgdsim.studies.reading import table
 from sgdsim.studies.result import write_study
 
@@ -183,7 +182,7 @@ class EscapeTimes:
 
     def figure(self) -> Figure:
         """The figure that `plot` draws, for a notebook."""
-        return escape_figure(self)
+        return plots.escape(self)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw log time against 1/T, the monitoring bias against η, and the shapes."""

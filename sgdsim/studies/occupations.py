@@ -13,7 +13,6 @@ from sgdsim import plots
 from sgdsim.density import Grid
 from sgdsim.density.grid_estimate import GridEstimate
 from sgdsim.measures import Estimate
-from sgdsim.plots.flat_or_sharp import flat_or_sharp as flat_or_sharp_figure
 from sgdsim.studies.reading import table
 from sgdsim.studies.result import write_study
 
@@ -150,7 +149,7 @@ class Occupations:
 
     def figure(self) -> Figure:
         """The figure that `plot` draws, for a notebook."""
-        return flat_or_sharp_figure(self)
+        return plots.flat_or_sharp(self)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the wells with the clouds in both coordinates, the occupations, and sharpness against them."""
