@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 
 from sgdsim.density.fields import diffusion_at, drift_at
 from sgdsim.problems.noise import GradientNoise
-from sgdsim.problems.noise_shapes import ShapedNoise
 from sgdsim.problems.noisy_potential import NoisyPotential
 from sgdsim.problems.perturbed import Perturbed
 from sgdsim.problems.problem import Problem
@@ -207,7 +206,7 @@ def _finite_refusal(sgd: SGD, risk: EmpiricalRisk) -> str | None:
 
 def _is_gaussian(noise: GradientNoise) -> bool:
     """Whether a minibatch's noise is √(D/B) ξ: who means another law writes a `minibatch` of their own."""
-    return isinstance(noise, ShapedNoise) or type(noise).minibatch is GradientNoise.minibatch
+    return type(noise).minibatch is GradientNoise.minibatch
 
 
 def _unperturbed(sgd: SGD) -> Problem:

@@ -36,6 +36,19 @@ class GradientNoise(eqx.Module):
         """σ² where D = σ²I is known; None elsewhere."""
         return None
 
+    @property
+    def has_dense_root(self) -> bool:
+        """Whether `apply_root` applies a d × d root of D."""
+        return True
+
+    def noise_size(self, dim: int) -> int:
+        """How many normals `apply_root` takes for one particle of d coordinates."""
+        return dim
+
+    def trace(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """Tr D(x)."""
+        return jnp.trace(self.matrix(x))
+
     def require_covariance(self) -> None:
         """Raise ValueError where the noise has no covariance, so that there is no D."""
 
@@ -47,13 +60,13 @@ class GradientNoise(eqx.Module):
     def matrix(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         """D(x), the covariance of one example's gradient."""
 
-    def apply_root(self, x: Float[Array, "d P"], xi: Float[Array, "d P"]) -> Float[Array, "d P"]:
+    def apply_root(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
         """√D(x) ξ for each particle."""
         return jax.vmap(lambda y, z: symmetric_square_root(self.matrix(y)) @ z, (1, 1), 1)(x, xi)
 
     def minibatch(self, x: Float[Array, "d P"], draws: Draws, batch_size: int) -> Float[Array, "d P"]:
         """The mean noise of each particle's own B examples, √(D(x)/B) ξ unless overridden."""
-        return batch_size**-0.5 * self.apply_root(x, draws.normals(len(x), dtype=x.dtype))
+        return batch_size**-0.5 * self.apply_root(x, draws.normals(self.noise_size(len(x)), dtype=x.dtype))
 
 
 class GaussianNoise(GradientNoise):

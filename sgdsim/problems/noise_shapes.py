@@ -72,7 +72,7 @@ def reshape_noise(
         return NoisyPotential(problem.loss, GaussianNoise(_covariance_at(problem, at)), problem.dim)
     if alpha is not None:
         return NoisyPotential(problem.loss, ShapedStableNoise(problem, alpha), problem.dim)
-    return Reshaped(problem.loss, _MODELS[shape](problem), problem.dim)
+    return NoisyPotential(problem.loss, _MODELS[shape](problem), problem.dim)
 
 
 def _covariance_at(problem: Problem, at: Float[np.ndarray | Array, " d"] | list) -> Float[np.ndarray, "d d"]:
@@ -95,10 +95,9 @@ class ShapedNoise(GradientNoise):
     def dim(self) -> int:
         return self.problem.dim
 
-    @property
-    def noise_size(self) -> int:
-        """How many normals `apply_root` takes for one particle."""
-        return self.dim
+    def trace(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """The problem's own Tr D(x), which may need no matrix."""
+        return self.problem.noise_trace(x)
 
     @property
     def is_constant(self) -> bool:
@@ -110,7 +109,7 @@ class ShapedNoise(GradientNoise):
 
     def check(self, x: Float[Array, " d"]) -> None:
         """Raise ValueError unless Tr D(x) is finite; the shapes made of it are then covariances."""
-        trace = float(self.problem.noise_trace(x))
+        trace = float(self.trace(x))
         if not (math.isfinite(trace) and trace >= 0):
             raise ValueError(f"problem must have a finite noise where the cloud starts, got Tr D = {trace:g}")
 
@@ -123,7 +122,10 @@ class TrueNoise(ShapedNoise):
     """D(x) itself, by the problem's own root."""
 
     @property
-    def noise_size(self) -> int:
+    def has_dense_root(self) -> bool:
+        return self.problem.has_dense_root
+
+    def noise_size(self, dim: int) -> int:
         return self.problem.noise_size
 
     def matrix(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
@@ -131,9 +133,6 @@ class TrueNoise(ShapedNoise):
 
     def apply_root(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
         return self.problem.noise(x, xi)
-
-    def minibatch(self, x: Float[Array, "d P"], draws: Draws, batch_size: int) -> Float[Array, "d P"]:
-        return batch_size**-0.5 * self.apply_root(x, draws.normals(self.noise_size, dtype=x.dtype))
 
 
 class DiagonalNoise(ShapedNoise):
@@ -236,20 +235,3 @@ class ShapedStableNoise(GradientNoise):
     def minibatch(self, x: Float[Array, "d P"], draws: Draws, batch_size: int) -> Float[Array, "d P"]:
         scale = jnp.sqrt(jax.vmap(self.problem.noise_trace, 1)(x) / (2 * self.dim))
         return scale * self.unit.minibatch(x, draws, batch_size)
-
-
-class Reshaped(NoisyPotential):
-    """A loss with shaped noise: Tr D(x) and the root are the problem's own where they can be had without a matrix."""
-
-    gradient_noise: ShapedNoise  # pyrefly: ignore[bad-override-mutable-attribute]  a module's fields are not written to
-
-    @property
-    def has_dense_root(self) -> bool:
-        return self.gradient_noise.problem.has_dense_root
-
-    @property
-    def noise_size(self) -> int:
-        return self.gradient_noise.noise_size
-
-    def noise_trace(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return self.gradient_noise.problem.noise_trace(x)

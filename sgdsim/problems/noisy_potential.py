@@ -55,6 +55,14 @@ class NoisyPotential(Problem):
         return self.gradient_noise.is_constant
 
     @property
+    def has_dense_root(self) -> bool:
+        return self.gradient_noise.has_dense_root
+
+    @property
+    def noise_size(self) -> int:
+        return self.gradient_noise.noise_size(self.dimension)
+
+    @property
     def isotropic_variance(self) -> Float[Array, ""] | None:
         return self.gradient_noise.isotropic_variance
 
@@ -70,6 +78,9 @@ class NoisyPotential(Problem):
 
     def noise_covariance(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         return self.gradient_noise.matrix(x)
+
+    def noise_trace(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return self.gradient_noise.trace(x)
 
     def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
         return self.gradient_noise.apply_root(x, xi)
