@@ -27,6 +27,7 @@ class _Study(NamedTuple):
     meaning: str
     preset: str | None
     options: tuple[tuple[str, Any, str], ...] = ()
+    function: str = ""  # of sgdsim.studies, where it is not called as the study is
 
 
 STUDIES = {
@@ -34,6 +35,15 @@ STUDIES = {
         "the effective potential of the steady state beside the loss, and what circulates (d <= 2)",
         DEFAULT_PRESET,
         (("--cells", _numbers, "of the grid, such as 512 or 128,192 (default: fitted)"),),
+    ),
+    "breakdown": _Study(
+        "an atlas over learning rate, batch size and momentum: where each continuum limit breaks",
+        None,
+        (
+            ("--problem", str, "quadratic, double-well, breast-cancer or two-weight-network"),
+            ("--folder", Path, "where finished cells are kept, so that an interrupted run can go on"),
+        ),
+        "atlas",
     ),
     "batch-not-decay": _Study(
         "raising the batch size against cutting the learning rate, and where they part (d <= 3)",
@@ -193,7 +203,8 @@ def _study(options: argparse.Namespace) -> None:
     from sgdsim import studies
 
     name, study, given = options.study, STUDIES[options.study], vars(options)
-    run, files = getattr(studies, name.replace("-", "_")), getattr(studies, f"{name.replace('-', '_').upper()}_FILES")
+    own_name = name.replace("-", "_")
+    run, files = getattr(studies, study.function or own_name), getattr(studies, f"{own_name.upper()}_FILES")
     settings: dict[str, Any] = {"progress": not options.quiet}
     if name != "potential":
         settings["key"] = _key(options.seed)

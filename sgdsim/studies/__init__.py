@@ -1,6 +1,9 @@
 """Questions asked of the rooms below, one to a file: from a problem, settings and a key to a frozen result."""
 
+from sgdsim.studies.atlas import BREAKDOWN_FILES, Breakdown
+from sgdsim.studies.atlases import ATLASES, atlas
 from sgdsim.studies.batch_not_decay import BATCH_NOT_DECAY_FILES, BatchNotDecay, batch_not_decay
+from sgdsim.studies.breakdown import breakdown
 from sgdsim.studies.compare import compare
 from sgdsim.studies.comparison import COMPARISON_FILES, Comparison
 from sgdsim.studies.cyclic_rates import CYCLIC_RATES_FILES, CyclicRates, cyclic_rates
@@ -16,7 +19,9 @@ from sgdsim.studies.presets import PRESETS, preset
 from sgdsim.studies.result import StudyResult, as_json, check_folder
 
 __all__ = [
+    "ATLASES",
     "BATCH_NOT_DECAY_FILES",
+    "BREAKDOWN_FILES",
     "COMPARISON_FILES",
     "CYCLIC_RATES_FILES",
     "ESCAPE_FILES",
@@ -26,6 +31,7 @@ __all__ = [
     "PRESETS",
     "TABLE_FILES",
     "BatchNotDecay",
+    "Breakdown",
     "Check",
     "Comparison",
     "CyclicRates",
@@ -36,7 +42,9 @@ __all__ = [
     "PaperTable",
     "StudyResult",
     "as_json",
+    "atlas",
     "batch_not_decay",
+    "breakdown",
     "check_folder",
     "compare",
     "cyclic_rates",

@@ -102,18 +102,10 @@ def expected_distance(
 def chain_moments(sgd: SGD, well: Well, begin: Moments, steps: int) -> Moments:
     """Mean and covariance of x − x* after so many steps of heavy ball, exact for linear gradients at any η.
 
-    The chain of z = (x − x*, ηv) is z ← Mz + noise of covariance N,
-
-        M = [[1−ηK, −μ], [ηK, μ]],    N = η² [[C, −C], [−C, C]],    S_{j+k} = S_j + Mʲ S_k (Mʲ)ᵀ,
-
-    so that n steps take log n doublings.
-
-    Source: Liu, Ziyin, Ueda (2021), whose steady state is `theory.heavy_ball_covariance`.
+    By `theory.heavy_ball_recursion`, S_{j+k} = S_j + Mʲ S_k (Mʲ)ᵀ, so that n steps take log n doublings.
     """
-    eta, mu, dim = float(sgd.learning_rate), float(sgd.momentum), sgd.dim
-    unit, pull = np.eye(dim), eta * well.hessian
-    power = np.block([[unit - pull, -mu * unit], [pull, mu * unit]])
-    spread = eta**2 * sgd.sampling_factor / sgd.batch_size * np.kron([[1.0, -1.0], [-1.0, 1.0]], well.noise)
+    dim, noise = sgd.dim, sgd.sampling_factor / sgd.batch_size * well.noise
+    power, spread = theory.heavy_ball_recursion(well.hessian, noise, float(sgd.learning_rate), float(sgd.momentum))
     done, gained = np.eye(2 * dim), np.zeros((2 * dim, 2 * dim))
     while steps:
         if steps % 2:

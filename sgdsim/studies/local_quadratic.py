@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from sgdsim import theory
 from sgdsim.ensemble import Gaussian
 from sgdsim.measures import curvature
 from sgdsim.processes import SGD, ScheduledSGD
@@ -56,13 +57,13 @@ class LocalQuadratic:
 
         The minibatch gradient's C is 2T(1 − μ)/η times D, from T = s_B η/(2B(1 − μ)).
         """
-        mu, unit, dim = float(chain.stretches[0].momentum), np.eye(len(self.hessian)), len(self.hessian)
+        mu, dim = float(chain.stretches[0].momentum), len(self.hessian)
         z = np.kron([[1.0, 0.0], [0.0, 0.0]], self.start)
         widths = [np.trace(self.start)]
         for eta, temperature in zip(chain.learning_rates(steps), chain.temperatures(steps), strict=True):
-            turn = np.block([[unit - eta * self.hessian, -eta * mu * unit], [self.hessian, mu * unit]])
             share = 2 * temperature * (1 - mu) / eta
-            z = turn @ z @ turn.T + share * np.kron([[eta**2, -eta], [-eta, 1.0]], self.noise)
+            turn, kick = theory.heavy_ball_recursion(self.hessian, share * self.noise, eta, mu)
+            z = turn @ z @ turn.T + kick
             widths.append(np.trace(z[:dim, :dim]))
         return np.array(widths)
 

@@ -15,6 +15,7 @@ from sgdsim.theory.relative_entropy import gaussian_kl, kl_dissipation
 from sgdsim.theory.rotation import Rotation, ou_circulation, rotation
 from sgdsim.theory.stationary import (
     heavy_ball_covariance,
+    heavy_ball_recursion,
     heavy_ball_variance,
     ou_stationary_covariance,
     second_order_stationary_covariance,
@@ -35,6 +36,7 @@ __all__ = [
     "gaussian_kl",
     "gibbs",
     "heavy_ball_covariance",
+    "heavy_ball_recursion",
     "heavy_ball_variance",
     "kl_dissipation",
     "kramers_time",

@@ -85,9 +85,7 @@ def sgd_stationary_covariance(K: Matrix, C: Matrix, eta: float) -> Float[np.ndar
 def heavy_ball_covariance(K: Matrix, C: Matrix, eta: float, mu: float) -> Float[np.ndarray, "d d"]:
     """S of heavy ball v ← μv + Kx + noise of covariance C, x ← x − ηv, exact at any η.
 
-    It is the x-block of the solution Z = M Z Mᵀ + N of the chain of (x, ηv),
-
-        M = [[1−ηK, −μ], [ηK, μ]],    N = η² [[C, −C], [−C, C]].
+    It is the x-block of the solution Z = M Z Mᵀ + N of the chain of (x, v), `heavy_ball_recursion`.
 
     Args:
         K: Hessian, symmetric positive definite, (d, d).
@@ -104,10 +102,27 @@ def heavy_ball_covariance(K: Matrix, C: Matrix, eta: float, mu: float) -> Float[
     hessian, noise = _quadratic(K, C)
     dim = len(hessian)
     require_stable("eta", eta, "2(1+mu)/λ_max(K)", 2 * (1 + mu) / float(np.linalg.eigvalsh(hessian)[-1]))
-    unit = np.eye(dim)
-    step = np.block([[unit - eta * hessian, -mu * unit], [eta * hessian, mu * unit]])
-    kicks = eta**2 * np.kron([[1.0, -1.0], [-1.0, 1.0]], noise)
-    return symmetric_part(np.asarray(scipy.linalg.solve_discrete_lyapunov(step, kicks))[:dim, :dim])
+    turn, kick = heavy_ball_recursion(hessian, noise, eta, mu)
+    return symmetric_part(np.asarray(scipy.linalg.solve_discrete_lyapunov(turn, kick))[:dim, :dim])
+
+
+def heavy_ball_recursion(
+    K: Float[np.ndarray, "d d"], C: Float[np.ndarray, "d d"], eta: float, mu: float
+) -> tuple[Float[np.ndarray, "2*d 2*d"], Float[np.ndarray, "2*d 2*d"]]:
+    """(M, N): one step of heavy ball takes the moments of z = (x, v) to ⟨z⟩ ← M⟨z⟩, Cov z ← M Cov z Mᵀ + N.
+
+        M = [[1−ηK, −ημ], [K, μ]],    N = [[η²C, −ηC], [−ηC, C]].
+
+    Args:
+        K: Hessian, (d, d).
+        C: covariance of the minibatch gradient, (d, d).
+        eta: η.
+        mu: μ.
+
+    Source: Liu, Ziyin, Ueda (2021), theorem 1.
+    """
+    unit = np.eye(len(K))
+    return np.block([[unit - eta * K, -eta * mu * unit], [K, mu * unit]]), np.kron([[eta**2, -eta], [-eta, 1.0]], C)
 
 
 def heavy_ball_variance(k: float, c: float, eta: float, mu: float) -> float:
