@@ -217,6 +217,8 @@ def _study(options: argparse.Namespace) -> None:
     preset = studies.preset(options.preset)
     folder = studies.check_folder(options.output or Path("sgdsim-out") / f"{preset.name}-{name}", files)
     sgd, start = _process(options, preset)
+    if name == "batch-not-decay" and "learning_rate" in given:
+        settings["learning_rates"] = [given["learning_rate"]]
     _report(run(sgd, *([] if name == "potential" else [start]), name=preset.name, **settings), folder)
 
 

@@ -38,10 +38,31 @@ def host_root(value: np.ndarray) -> np.ndarray:
 
 
 def apply_matrix_root(
-    root: Float[Array, ""] | Float[Array, " d"] | Float[Array, "d d"], xi: Float[Array, "d P"]
-) -> Float[Array, "d P"]:
-    """A root in any of the three forms, applied to a cloud of vectors, coordinates first."""
-    return root @ xi if root.ndim == 2 else root[..., None] * xi
+    root: Float[Array, ""] | Float[Array, " d"] | Float[Array, "d d"], xi: Float[Array, "d *P"]
+) -> Float[Array, "d *P"]:
+    """A root in any of the three forms, applied to one vector or to a cloud of them, coordinates first."""
+    if root.ndim == 2:
+        return root @ xi
+    return root * xi if xi.ndim == 1 else root[..., None] * xi
+
+
+def symmetric_absolute(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """|M| of a symmetric M: its eigenvectors, with the absolute values of its eigenvalues.
+
+    Closed in 1-D and 2-D: ±M where det M ≥ 0, else (M² + |det M| I)/√(Tr M² + 2|det M|). No small eigenvalue is lost
+    beside a large one, as it would be in √(M²).
+    """
+    dim = matrix.shape[0]
+    if dim == 1:
+        return jnp.abs(matrix)
+    if dim == 2:
+        determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
+        square, size = matrix @ matrix, jnp.abs(determinant)
+        scale = jnp.sqrt(jnp.trace(square) + 2 * size)
+        mixed = (square + size * jnp.eye(2, dtype=matrix.dtype)) / jnp.where(scale > 0, scale, 1)
+        return jnp.where(determinant >= 0, jnp.where(jnp.trace(matrix) >= 0, matrix, -matrix), mixed)
+    values, vectors = jnp.linalg.eigh(matrix)
+    return (vectors * jnp.abs(values)) @ vectors.T
 
 
 def symmetric_square_root(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:

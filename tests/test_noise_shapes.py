@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import sgdsim as ss
+from sgdsim.covariance import symmetric_absolute
 from sgdsim.draws import Draws
 from sgdsim.problems import networks
 from sgdsim.problems.noise_shapes import NOISE_SHAPES, reshape_noise
@@ -233,3 +234,14 @@ def test_bad_input(make, message, as_users_run):
 def test_what_is_no_problem_is_refused(as_users_run):
     with pytest.raises(TypeError, match="problem must be a Problem"):
         reshape_noise(lambda x: x, "true")
+
+
+def test_hessian_noise_keeps_a_small_curvature_beside_a_large_one():
+    """|H| and not √(H²), which loses 1e-4 beside 1 in float32."""
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    for curvatures in ([1.0, 1e-4], [1.0, -1e-4], [-1.0, -1e-4]):
+        hessian = jnp.asarray(turn @ np.diag(curvatures) @ turn.T, jnp.float32)
+        found = np.linalg.eigvalsh(np.asarray(symmetric_absolute(hessian), dtype=float))
+        np.testing.assert_allclose(found, [1e-4, 1.0], rtol=2e-3)
+    wide = jnp.diag(jnp.asarray([-3.0, 0.0, 2.0]))
+    np.testing.assert_allclose(symmetric_absolute(wide), np.diag([3.0, 0.0, 2.0]), atol=1e-12)

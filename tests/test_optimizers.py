@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from sgdsim.draws import Draws
 from sgdsim.ensemble import simulate
 from sgdsim.problems import EmpiricalRisk, GaussianNoise, NoisyPotential
 from sgdsim.processes import SGD, Langevin, Optimizer, ScheduledSGD
@@ -45,18 +46,17 @@ def test_each_particle_keeps_its_own_state(optimizer):
 
 
 def test_adam_by_hand():
-    """Kingma and Ba, algorithm 1, on the gradients that the process itself draws."""
-    rate, first, second, epsilon = 0.05, 0.9, 0.999, 1e-8
-    run = RUN | {"steps": 1, "save_every": 1}
-    x, m, v = np.tile([1.0, -0.5], (50, 1)), 0.0, 0.0
+    """Kingma and Ba, algorithm 1, for three steps, on the gradients that the process itself draws."""
+    rate, first, second, epsilon = 0.05, 0.9, 0.99, 1e-8
     process = Optimizer(QUADRATIC, optax.adam(rate, first, second, epsilon), batch_size=2)
-    whole = simulate(process, x, **RUN).particles
-    probe = SGD(QUADRATIC, learning_rate=1.0, batch_size=2)  # one step from x tells the gradient: x − Δ
-    assert np.ptp(whole[0] - x) == 0
-    gradient = x - simulate(probe, x, **run).particles[-1]
-    m, v = (1 - first) * gradient, (1 - second) * gradient**2
-    expected = x - rate * (m / (1 - first)) / (np.sqrt(v / (1 - second)) + epsilon)
-    np.testing.assert_allclose(simulate(process, x, **run).particles[-1], expected, rtol=1e-9)
+    found = simulate(process, [1.0, -0.5], **RUN | {"steps": 3, "save_every": 1}).particles
+    draws = Draws.of(RUN["key"], np.arange(50))
+    x, m, v = np.tile([1.0, -0.5], (50, 1)), 0.0, 0.0
+    for k in range(3):
+        gradient = np.asarray(QUADRATIC.minibatch_gradient(jnp.asarray(x.T), draws.at(k), 2, "with-replacement")).T
+        m, v = first * m + (1 - first) * gradient, second * v + (1 - second) * gradient**2
+        x = x - rate * (m / (1 - first ** (k + 1))) / (np.sqrt(v / (1 - second ** (k + 1))) + epsilon)
+        np.testing.assert_allclose(found[k + 1], x, rtol=1e-6)
 
 
 def test_schedules_of_the_optimizer_count_its_steps():
@@ -80,6 +80,8 @@ def test_no_limit_is_claimed():
         ({"problem": lambda x: x}, TypeError, "problem must be a Problem"),
         ({"optimizer": 0.1}, TypeError, "optimizer must be an optax transformation, got float"),
         ({"batch_size": 0}, ValueError, "batch_size must be a positive whole number, got 0"),
+        ({"optimizer": optax.lbfgs()}, TypeError, "optimizer must update from a gradient, its state and x alone"),
+        ({"optimizer": optax.noisy_sgd(0.1)}, ValueError, "optimizer must not draw noise of its own"),
         ({"time_step": 0.0}, ValueError, "time_step must be positive and finite, got 0.0"),
         ({"sampling": "epoch"}, ValueError, "sampling must be 'with-replacement'"),
     ],

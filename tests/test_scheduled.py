@@ -92,6 +92,45 @@ def test_momentum_keeps_its_velocity():
     np.testing.assert_allclose(cloud.times[-1], 5 * np.sum(scheduled.learning_rates(60)))
 
 
+def test_the_second_order_limit_follows_as_well():
+    """dX = −(k + η_k k²/2)X dt + √(2T_k D) dW, exact from step to step; 10 comparisons within 4 standard errors."""
+    scheduled = ScheduledSGD(chain(), **SCHEDULES["both"])
+    m, s, moments = 1.0, 0.04, [(1.0, 0.04)]
+    rates, heat = scheduled.learning_rates(60), scheduled.temperatures(60)
+    for k, (eta, temperature) in enumerate(zip(rates, heat, strict=True), start=1):
+        pull = CURVATURE + eta * CURVATURE**2 / 2
+        decay, steady = np.exp(-pull * eta), temperature * VARIANCE / pull
+        m, s = decay * m, steady + decay**2 * (s - steady)
+        moments += [(m, s)] if k % 15 == 0 else []
+    cloud = simulate(scheduled.langevin(order=2, substeps=16), START, particles=20_000, **RUN)
+    assert agree(cloud, np.array(moments))
+    assert not agree(cloud, limit_moments(scheduled))
+
+
+def test_noise_that_depends_on_x_and_momentum_follow_as_well():
+    """D = 1 + x²/2 with momentum: E x² of the overdamped limit, dS/dt = −2kS + 2T_k(1 + S/2)."""
+    problem = NoisyPotential(
+        lambda x: CURVATURE * jnp.sum(x**2) / 2, GaussianNoise(lambda x: (1 + x**2 / 2)[:, None]), dim=1
+    )
+    sgd = SGD(problem, learning_rate=0.05, batch_size=2, momentum=0.5)
+    scheduled = ScheduledSGD(sgd, learning_rate=COSINE)
+    s = 1.04
+    for eta, temperature in zip(scheduled.learning_rates(60), scheduled.temperatures(60), strict=True):
+        pull = 2 * CURVATURE - temperature
+        s = 2 * temperature / pull + np.exp(-pull * 2 * eta) * (s - 2 * temperature / pull)
+    cloud = simulate(scheduled.langevin(substeps=32), START, particles=40_000, **RUN)
+    assert mean(cloud.particles[-1] ** 2).agrees_with(s, sigmas=4)
+
+
+def test_half_the_substeps_are_on_the_same_path():
+    scheduled = ScheduledSGD(chain(), **SCHEDULES["both"])
+    limit = scheduled.langevin(substeps=2)
+    a, b = (simulate(p, START, particles=2_000, **RUN).particles[-1, :, 0] for p in (limit, limit.halved()))
+    assert np.corrcoef(a, b)[0, 1] > 0.999 and np.any(a != b)
+    weak = scheduled.langevin(increments="three-point")
+    assert agree(simulate(weak, START, particles=20_000, **RUN), limit_moments(scheduled))
+
+
 @every_schedule
 def test_density_follows_the_schedule(name):
     scheduled = ScheduledSGD(chain(), **SCHEDULES[name])
@@ -173,6 +212,9 @@ def test_float32():
         ({"learning_rate": lambda k: 0.0 * k}, ValueError, "positive and finite at every step, got 0 at step 0"),
         ({"batch_size": []}, ValueError, r"batch_size must be phases \[\(steps, B\), …\]"),
         ({"batch_size": [(0, 4)]}, ValueError, r"batch_size must be phases \[\(steps, B\), …\]"),
+        ({"learning_rate": lambda k: 0.1 if k < 5 else 0.01}, ValueError, "learning_rate must be a JAX function"),
+        ({"batch_size": 64}, ValueError, r"batch_size must be phases \[\(steps, B\), …\]"),
+        ({"batch_size": [(2**32, 8), (5, 64)]}, ValueError, "fewer than 2³² steps in all"),
         ({"batch_size": [(5, 0)]}, ValueError, "batch_size must be a positive whole number, got 0"),
     ],
 )
@@ -189,8 +231,8 @@ def test_what_a_schedule_cannot_do():
     with pytest.raises(ValueError, match="got 0 at step 10"):
         simulate(dying, START, particles=10, **RUN)
     scheduled = ScheduledSGD(chain(), learning_rate=COSINE)
-    crossing = FirstPassage(lambda x: x[0], diffusion=lambda x: jnp.eye(1))
-    with pytest.raises(ValueError, match="diffusion must not be given along a schedule"):
+    crossing = FirstPassage(lambda x: x[0])
+    with pytest.raises(ValueError, match="process must not follow a schedule"):
         simulate(scheduled, START, particles=10, tally=crossing, **RUN)
     with pytest.raises(ValueError, match="momentum must be 0 for the second-order limit"):
         ScheduledSGD(chain(momentum=0.5), learning_rate=COSINE).langevin(order=2)

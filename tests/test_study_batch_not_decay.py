@@ -9,6 +9,7 @@ import pytest
 
 from sgdsim.ensemble import Gaussian
 from sgdsim.problems import EmpiricalRisk, GaussianNoise, NoisyPotential
+from sgdsim.problems.potentials import DoubleWell
 from sgdsim.processes import SGD, ScheduledSGD
 from sgdsim.studies.batch_not_decay import ARMS, BATCH_NOT_DECAY_FILES, batch_not_decay
 from sgdsim.studies.local_quadratic import LocalQuadratic
@@ -80,6 +81,19 @@ def test_true_minibatches_without_replacement_cool_by_the_same_temperature():
     assert all(arm.excess.agrees_with(0.0, sigmas=4) for arm in arms[:2])
     width, limit = arms[0].widths[-1], arms[3].widths[-1]
     assert width.value == pytest.approx(limit.value, rel=0.2)
+
+
+def test_runs_that_explode_agree_with_nothing():
+    """In the double well large steps lose particles: no distance, no law (two minima), and the reading says so."""
+    problem = NoisyPotential(DoubleWell(1), GaussianNoise(1.0))
+    sgd = SGD(problem, learning_rate=0.1, batch_size=1)
+    study = batch_not_decay(
+        sgd, Gaussian([-1.0], 0.01), key=jax.random.key(0), learning_rates=[0.02, 0.9], stage=4.0, particles=1_000
+    )
+    assert study.arms["raise the batch"][1].diverged > 0
+    assert study.arms["raise the batch"][1].distance is None
+    assert np.isnan(study.arms["cut the rate"][0].law)
+    assert "up to η = 0.02" in study.reading and "lost particles to infinity" in study.reading
 
 
 @pytest.mark.usefixtures("as_users_run")

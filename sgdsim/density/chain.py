@@ -126,13 +126,16 @@ class ChainDensity:
             start: a Gaussian (`mean`, `covariance`) or a point (d,).
             steps: whole numbers ≥ 1, strictly increasing.
 
+        Where the box loses mass, a warning says so: what has left is not in the error.
+
         Raises:
             ValueError: if the steps are not as said, or as `start_masses`.
         """
         wanted = _checked_steps(steps, first=1)
         start_masses(self.grid, start)
-        values = _averages(self.operator, observable, start, wanted)
-        errors = np.abs(values - _averages(self.coarser, observable, start, wanted))
+        values, kept = _averages(self.operator, observable, start, wanted)
+        _warn_of_leak(1 - float(kept[-1]), "by the last step")
+        errors = np.abs(values - _averages(self.coarser, observable, start, wanted)[0])
         return [GridEstimate(float(value), float(error)) for value, error in zip(values, errors, strict=True)]
 
     def stationary(self) -> Float[np.ndarray, "*cells"]:
@@ -193,11 +196,13 @@ def _masses(operator: ChainOperator, start: Any, steps: Int[np.ndarray, " T"]) -
 
 def _averages(
     operator: ChainOperator, observable: Observable, start: Any, steps: Int[np.ndarray, " T"]
-) -> Float[np.ndarray, " T"]:
+) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+    """The averages over the mass that is still in the box, and that mass."""
     values, weights = np.asarray(observable(operator.points), dtype=np.float64), _weights(operator, start, steps)
     if values.shape != (len(operator.points),):
         raise ValueError(f"observable must map points (n, d) to (n,), got shape {values.shape}")
-    return np.sum(weights * values, axis=1) / np.sum(weights, axis=1)
+    kept = np.sum(weights, axis=1)
+    return np.sum(weights * values, axis=1) / kept, kept
 
 
 def _steady_masses(operator: ChainOperator) -> Float[np.ndarray, "*cells"]:

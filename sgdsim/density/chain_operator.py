@@ -18,6 +18,8 @@ from sgdsim.density.start_masses import start_masses
 from sgdsim.density.step_law import StepLaw
 
 _FEWEST_POINTS, _FEWEST_CELLS = 16, 4_096  # along an axis
+_MOST_POINTS = 2**22  # looked at before the memory that they need is
+_LOOKS, _NARROWER = 4, 1.05  # how often the points are made anew where a step is narrower on them than was seen
 _BYTES = 24  # of an entry while a sparse matrix is made
 _ENTRIES = 1_000_000  # numbers in an array at a time
 _ROUNDING = 1e-9  # of a cell: an image that is narrower is one place
@@ -98,10 +100,18 @@ class PointOperator(ChainOperator):
             ValueError: if the noise is singular somewhere, a field is not finite, or the matrix needs over
                 `memory_limit` bytes.
         """
-        scout = grid.centres.reshape(-1, grid.dim)
-        widest, narrowest = law.covariances(scout), np.max(law.precisions(scout), axis=0) ** -0.5
-        wanted = np.ceil((grid.upper - grid.lower) / (spacing * narrowest))
-        states = Grid(grid.lower, grid.upper, np.maximum(wanted, _FEWEST_POINTS).astype(np.int64))
+        scout = Grid(grid.lower, grid.upper, np.maximum(grid.cells, _FEWEST_POINTS)).centres.reshape(-1, grid.dim)
+        widest, precision = law.covariances(scout), np.max(law.precisions(scout), axis=0)
+        for _ in range(_LOOKS):  # on the points themselves, for a narrow place may lie between the cells' centres
+            narrowest = precision**-0.5
+            wanted = np.ceil((grid.upper - grid.lower) / (spacing * narrowest))
+            states = Grid(grid.lower, grid.upper, np.maximum(wanted, _FEWEST_POINTS).astype(np.int64))
+            if states.num_cells > _MOST_POINTS:
+                break  # refused below
+            found = np.maximum(precision, np.max(law.precisions(states.centres.reshape(-1, grid.dim)), axis=0))
+            if np.all(found <= _NARROWER * precision):
+                break
+            precision = found
         reached = len(law.probabilities) * math.prod(window(states, widest))
         needed = states.num_cells * (_BYTES * min(states.num_cells, reached) + 8 * len(law.probabilities) * grid.dim)
         if needed > memory_limit:

@@ -96,7 +96,8 @@ def propagate_scheduled(
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"tolerance must be positive and finite, got {tolerance}")
     wanted = np.asarray(steps)
-    if wanted.ndim != 1 or len(wanted) == 0 or not np.issubdtype(wanted.dtype, np.integer) or wanted[0] < 0:
+    is_list = wanted.ndim == 1 and len(wanted) > 0 and np.issubdtype(wanted.dtype, np.integer)
+    if not is_list or wanted[0] < 0 or np.any(np.diff(wanted) <= 0):
         raise ValueError(f"steps must be whole numbers of steps, not negative and increasing, got {steps!r}")
     last = int(wanted[-1])
     rates, stages = scheduled.learning_rates(last), scheduled.phases(last)

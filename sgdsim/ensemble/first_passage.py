@@ -49,9 +49,9 @@ class FirstPassage(eqx.Module):
         level = jax.vmap(self.level, 1)(x)
         if level.shape != x.shape[1:]:
             raise ValueError(f"level must return one number, got shape {level.shape[1:]}")
+        if isinstance(process, Clocked):
+            raise ValueError("process must not follow a schedule: passages are kept as steps, which tell no time there")
         if self.diffusion is not None:
-            if isinstance(process, Clocked):
-                raise ValueError("diffusion must not be given along a schedule, where the bridges' lengths change")
             point = jax.ShapeDtypeStruct(x.shape[:1], x.dtype)
             tensor = jax.eval_shape(self.diffusion, point).shape
             if tensor != 2 * x.shape[:1]:

@@ -71,10 +71,13 @@ def run_circulation(trajectory: Trajectory, *, since: float | None = None) -> Es
         since: the time at which the window starts, up to the next saved time; by default half of the run.
 
     Raises:
-        ValueError: as `window_means`.
+        ValueError: as `window_means`, or if the run followed a schedule.
     """
     rows, left_out = window_means(trajectory, since, lambda observable: observable is swept_area, "swept_area")
-    step = float(trajectory.times[-1]) / int(trajectory.steps[-1])
+    lengths = np.diff(trajectory.times) / np.diff(trajectory.steps)
+    step = float(lengths[-1])
+    if not np.allclose(lengths, step, rtol=1e-6):
+        raise ValueError("trajectory must have steps of one length: along a schedule there is no one rate")
     return dataclasses.replace(mean(rows)[0] * (1 / step), left_out=left_out)
 
 

@@ -7,6 +7,9 @@ Cloud = Float[np.ndarray | Array, "P d"]
 """Particles as a measure receives them, (P, d), on the host or the device; a row that is not finite has diverged."""
 
 
+REACH = 100.0  # ranges of its limit within which a particle is still one of the cloud
+
+
 def finite_rows(*arrays: np.ndarray | Array) -> tuple[list[Float[np.ndarray, "n ..."]], int]:
     """The rows in which every array is finite, as float64 on the host, and how many rows were left out.
 
@@ -39,6 +42,22 @@ def finite_cloud(name: str, cloud: Cloud) -> tuple[Float[np.ndarray, "n d"], int
         raise ValueError(f"{name} must be a cloud (P, d), got shape {np.shape(cloud)}")
     (x,), left_out = finite_rows(cloud)
     return x, left_out
+
+
+def within_reach(
+    cloud: Float[np.ndarray, "*batch d"], low: Float[np.ndarray, " d"], high: Float[np.ndarray, " d"]
+) -> Float[np.ndarray, "*batch d"]:
+    """The cloud with those particles NaN that have left, finite or not: one at 10³⁰ would be all that one hears.
+
+    Args:
+        cloud: particles, (…, d).
+        low: the lower corner of a range that a healthy cloud keeps to, (d,), such as its limit's.
+        high: the upper one; what lies over `REACH` times their difference away from it has left.
+    """
+    margin = REACH * (high - low)
+    with np.errstate(invalid="ignore"):
+        inside = np.all((cloud >= low - margin) & (cloud <= high + margin), axis=-1)
+    return np.where(inside[..., None], cloud, np.nan)
 
 
 def _finite(x: Float[np.ndarray, "P ..."]) -> Bool[np.ndarray, " P"]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sgdsim.covariance import symmetric_square_root
+from sgdsim.covariance import symmetric_absolute
 from sgdsim.draws import Draws
 from sgdsim.problems.noise import AlphaStableNoise, GaussianNoise, GradientNoise
 from sgdsim.problems.noisy_potential import NoisyPotential
@@ -185,7 +185,7 @@ class HessianNoise(ShapedNoise):
         hessian = jax.jacfwd(self.problem.gradient)(x)
         size = jnp.max(jnp.abs(hessian))
         unit = hessian / jnp.where(size > 0, size, 1)  # so that no square overflows
-        absolute = symmetric_square_root(unit @ unit)
+        absolute = symmetric_absolute(unit)
         total = jnp.trace(absolute)
         even = jnp.eye(self.dim, dtype=x.dtype) / self.dim
         return self.problem.noise_trace(x) * jnp.where(size > 0, absolute / jnp.where(size > 0, total, 1), even)

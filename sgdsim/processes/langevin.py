@@ -28,7 +28,7 @@ from sgdsim.processes.solvers import (
     weak_order,
 )
 
-DEFAULT_SUBSTEPS = 4
+DEFAULT_SUBSTEPS, FINE_SUBSTEPS = 4, 64
 INCREMENTS = ("gaussian", "three-point")
 
 
@@ -100,15 +100,20 @@ class Langevin(eqx.Module):
         sgd: SGD,
         *,
         order: int | str = 1,
-        substeps: int = DEFAULT_SUBSTEPS,
+        substeps: int | None = None,
         solver: diffrax.AbstractSolver | None = None,
         increments: str = "gaussian",
     ) -> "Langevin":
         """The limit of a chain on its clock, one step here for one step there: `limit_of_order` says which `order`.
 
-        With s_B = 0 (the whole data in each batch) the temperature is 0 and this is gradient flow.
+        With s_B = 0 (the whole data in each batch) the temperature is 0 and this is gradient flow. Sub-steps are four
+        by default, and 64 where the solver's weak order is below the limit's (noise that depends on x in an `order`
+        beyond 1), whose correction the solver's own bias would hide.
         """
         limit = limit_of_order(sgd, order)
+        if substeps is None:
+            is_fine = order == 1 or (limit.has_additive_noise and solver is None)
+            substeps = DEFAULT_SUBSTEPS if is_fine else FINE_SUBSTEPS
         return cls(limit, step_size=sgd.time_step, substeps=substeps, solver=solver, increments=increments)
 
     def halved(self) -> "Langevin":
@@ -117,9 +122,13 @@ class Langevin(eqx.Module):
         With Gaussian increments and the same key it is on the same Brownian path; with three-point increments its
         draws are independent.
         """
-        twice = 2 * self.substeps
-        common = {"step_size": self.step_size, "solver": self.solver, "increments": self.increments}
-        return Langevin(self.limit, substeps=twice, **common)
+        return Langevin(
+            self.limit,
+            step_size=self.step_size,
+            substeps=2 * self.substeps,
+            solver=self.solver,
+            increments=self.increments,
+        )
 
     @property
     def dim(self) -> int:

@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array, Float
 
 from sgdsim.draws import Draws
-from sgdsim.problems.minibatches import sampling_factor
 from sgdsim.problems.problem import Problem
+from sgdsim.processes.sgd import check_batches
 
 
 class Optimizer(eqx.Module):
@@ -30,8 +30,9 @@ class Optimizer(eqx.Module):
         time_step: how far one step moves the clock, > 0: an effective learning rate, to lie beside SGD.
 
     Raises:
-        TypeError: if the optimizer is no optax transformation.
-        ValueError: on numbers out of their range, or a batch that the sampling cannot draw.
+        TypeError: if the optimizer is no optax transformation, or one that wants more than a gradient, its state and x.
+        ValueError: on numbers out of their range, a batch that the sampling cannot draw, or an optimizer that draws
+            noise of its own, which would be the same for all particles.
     """
 
     problem: Problem
@@ -49,17 +50,12 @@ class Optimizer(eqx.Module):
         sampling: str = "with-replacement",
         time_step: float = 1.0,
     ):
-        if not isinstance(problem, Problem):
-            raise TypeError(
-                f"problem must be a Problem such as NoisyPotential or EmpiricalRisk, got {type(problem).__name__}"
-            )
+        check_batches(problem, batch_size, sampling)
         if not isinstance(optimizer, optax.GradientTransformation):
             raise TypeError(f"optimizer must be an optax transformation, got {type(optimizer).__name__}")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(f"batch_size must be a positive whole number, got {batch_size!r}")
+        _check_update(optimizer, problem.dim)
         if not 0 < float(time_step) < float("inf"):
             raise ValueError(f"time_step must be positive and finite, got {time_step}")
-        sampling_factor(problem.num_examples, int(batch_size), sampling)
         self.problem, self.optimizer, self.batch_size, self.sampling = problem, optimizer, int(batch_size), sampling
         self.step_size = jnp.asarray(time_step, dtype=float)
 
@@ -92,3 +88,22 @@ class Optimizer(eqx.Module):
     def position(self, state: tuple[Float[Array, "d P"], Any]) -> Float[Array, "d P"]:
         """x."""
         return state[0]
+
+
+def _check_update(optimizer: optax.GradientTransformation, dim: int) -> None:
+    """Raise TypeError or ValueError unless the optimizer updates from a gradient alone, without draws of its own."""
+    x = jax.ShapeDtypeStruct((dim,), jnp.result_type(float))
+    try:
+        state = jax.eval_shape(optimizer.init, x)
+        jax.eval_shape(optimizer.update, x, state, x)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TypeError(
+            f"optimizer must update from a gradient, its state and x alone, but it raised {reason}"
+        ) from error
+    for leaf in jax.tree.leaves(state):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or (leaf.dtype == jnp.uint32 and leaf.shape == (2,)):
+            raise ValueError(
+                "optimizer must not draw noise of its own: its state holds a random key, which all particles would "
+                "share; noise belongs to the problem"
+            )

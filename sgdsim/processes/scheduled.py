@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-from sgdsim.draws import Draws
-from sgdsim.processes.langevin import DEFAULT_SUBSTEPS, Langevin
+from sgdsim.draws import COUNTER_LIMIT, Draws
+from sgdsim.problems.problem import check_scalar
+from sgdsim.processes.langevin import Langevin
 from sgdsim.processes.limits import limit_of_order
 from sgdsim.processes.sgd import SGD
 
@@ -25,7 +26,7 @@ class ScheduledSGD(eqx.Module):
     factor does to T what cutting η by it does (Smith, Kindermans, Ying, Le, ICLR 2018). Momentum is the heavy ball of
     PyTorch, whose velocity does not know η: v ← μv + g, x ← x − η_k v.
 
-        annealed = ScheduledSGD(sgd, learning_rate=optax.cosine_decay_schedule(0.1, 1_000))
+        annealed = ScheduledSGD(sgd, learning_rate=optax.cosine_decay_schedule(0.1, 1_000, alpha=0.01))
         staged = ScheduledSGD(sgd, batch_size=[(500, 8), (500, 64)])     # 64 from step 500 on, for ever
         simulate(annealed, …); simulate(annealed.langevin(), …); density.propagate_scheduled(annealed, grid, start, …)
 
@@ -59,7 +60,10 @@ class ScheduledSGD(eqx.Module):
         if learning_rate is not None and not callable(learning_rate):
             raise TypeError(f"learning_rate must be a schedule, a function of the step; got {learning_rate!r}")
         if learning_rate is not None:
+            check_scalar("learning_rate", learning_rate, jax.ShapeDtypeStruct((), jnp.int32))
             _check_rates(np.asarray(learning_rate(jnp.asarray(0)))[None])
+        if batch_size is not None and sgd.sampling == "epoch":
+            raise ValueError("sampling must draw each batch independently for phases of the batch size, got 'epoch'")
         phases = [(1, sgd.batch_size)] if batch_size is None else _checked_phases(batch_size)
         self.stretches = tuple(sgd.with_batch_size(size) for _, size in phases)
         # arrays, so that other ends do not compile again
@@ -112,9 +116,13 @@ class ScheduledSGD(eqx.Module):
         phase = int(self.phases(step + 1)[-1])
         return self.stretches[phase].with_rate(self.learning_rates(step + 1)[-1])
 
-    def langevin(self, *, order: int | str = 1, substeps: int = DEFAULT_SUBSTEPS) -> "ScheduledLangevin":
-        """The limit along the schedule: step k has the length η_k/(1 − μ) and the temperature T_k."""
-        return ScheduledLangevin(self, order=order, substeps=substeps)
+    def langevin(self, **settings: Any) -> "ScheduledLangevin":
+        """The limit along the schedule: step k has the length η_k/(1 − μ) and the temperature T_k.
+
+        Args:
+            settings: `order`, `substeps`, `solver` and `increments`, as of `Langevin.limit_of`.
+        """
+        return ScheduledLangevin(self, **settings)
 
     def check(self, x: Float[Array, " d"]) -> None:
         """Raise ValueError unless the loss and its gradient are finite at x."""
@@ -161,9 +169,13 @@ class ScheduledLangevin(eqx.Module):
     limits: tuple[Langevin, ...]
     order: int | str = eqx.field(static=True)
 
-    def __init__(self, scheduled: ScheduledSGD, *, order: int | str = 1, substeps: int = DEFAULT_SUBSTEPS):
+    def __init__(self, scheduled: ScheduledSGD, *, order: int | str = 1, **settings: Any):
         self.scheduled, self.order = scheduled, order
-        self.limits = tuple(Langevin.limit_of(sgd, order=order, substeps=substeps) for sgd in scheduled.stretches)
+        self.limits = tuple(Langevin.limit_of(sgd, order=order, **settings) for sgd in scheduled.stretches)
+
+    def halved(self) -> "ScheduledLangevin":
+        """The same process in twice as many sub-steps, as `Langevin.halved`."""
+        return eqx.tree_at(lambda s: s.limits, self, tuple(limit.halved() for limit in self.limits))
 
     @property
     def dim(self) -> int:
@@ -208,14 +220,19 @@ def _check_rates(rates: Float[np.ndarray, " n"]) -> None:
     bad = np.nonzero(~(np.isfinite(rates) & (rates > 0)))[0]
     if bad.size:
         raise ValueError(
-            f"learning_rate must be positive and finite at every step, got {rates[bad[0]]:g} at step {bad[0]}"
+            f"learning_rate must be positive and finite at every step, got {rates[bad[0]]:g} at step {bad[0]}; let a "
+            "schedule start from and end at small positive numbers"
         )
 
 
 def _checked_phases(phases: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The phases of the batch size; the batches themselves are checked by SGD."""
+    wrong = ValueError(f"batch_size must be phases [(steps, B), …] of at least one step each, got {phases!r}")
+    if not isinstance(phases, Sequence) or not all(isinstance(p, Sequence) and len(p) == 2 for p in phases):
+        raise wrong
     found = [tuple(phase) for phase in phases]
-    whole = (int, np.integer)
-    if not found or any(len(p) != 2 or not isinstance(p[0], whole) or p[0] < 1 for p in found):
-        raise ValueError(f"batch_size must be phases [(steps, B), …] of at least one step each, got {phases!r}")
+    if not found or any(not isinstance(p[0], int | np.integer) or p[0] < 1 for p in found):
+        raise wrong
+    if sum(int(steps) for steps, _ in found[:-1]) >= COUNTER_LIMIT:
+        raise ValueError(f"batch_size must have phases of fewer than 2³² steps in all, got {phases!r}")
     return [(int(steps), size) for steps, size in found]

@@ -49,19 +49,13 @@ class SGD(eqx.Module):
         momentum: float = 0.0,
         sampling: str = "with-replacement",
     ):
-        if not isinstance(problem, Problem):
-            raise TypeError(
-                f"problem must be a Problem such as NoisyPotential or EmpiricalRisk, got {type(problem).__name__}"
-            )
+        check_batches(problem, batch_size, sampling)
         if callable(learning_rate):
             raise TypeError("learning_rate must be a number; a schedule goes to ScheduledSGD(sgd, learning_rate=…)")
         if not 0 < float(learning_rate) < float("inf"):
             raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(f"batch_size must be a positive whole number, got {batch_size!r}")
         if not 0 <= float(momentum) < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
-        sampling_factor(problem.num_examples, int(batch_size), sampling)
         self.problem = problem
         self.learning_rate = jnp.asarray(learning_rate, dtype=float)
         self.momentum = jnp.asarray(momentum, dtype=float)
@@ -130,3 +124,14 @@ class SGD(eqx.Module):
     def position(self, state: tuple[Any, ...]) -> Float[Array, "d P"]:
         """x."""
         return state[0]
+
+
+def check_batches(problem: Problem, batch_size: int | np.integer, sampling: str) -> None:
+    """Raise TypeError on what is no problem, and ValueError on batches that the sampling cannot draw from it."""
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"problem must be a Problem such as NoisyPotential or EmpiricalRisk, got {type(problem).__name__}"
+        )
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"batch_size must be a positive whole number, got {batch_size!r}")
+    sampling_factor(problem.num_examples, int(batch_size), sampling)

@@ -194,12 +194,9 @@ class Underdamped(eqx.Module):
 
     def _field(self, y: Float[Array, " d"], args: Any) -> Float[Array, " d"]:
         """L⁻¹∇f(Ly)/T, which takes the place of ∇f."""
-        return _times(self.inverse, self.problem.gradient(_times(self.root, y))) / self.temperature
-
-
-def _times(root: Float[Array, " d"] | Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, " d"]:
-    """A diagonal or a full root, applied to one vector."""
-    return root * y if root.ndim == 1 else root @ y
+        return (
+            apply_matrix_root(self.inverse, self.problem.gradient(apply_matrix_root(self.root, y))) / self.temperature
+        )
 
 
 def _noise_root(sgd: SGD) -> tuple[np.ndarray, str]:

@@ -16,6 +16,7 @@ from sgdsim import plots
 from sgdsim.draws import key_words
 from sgdsim.ensemble import Gaussian, Trajectory, simulate
 from sgdsim.measures import Estimate, over_times, sliced_wasserstein, total_variance
+from sgdsim.measures.diverged import within_reach
 from sgdsim.processes import SGD, ScheduledLangevin, ScheduledSGD
 from sgdsim.studies.local_quadratic import LocalQuadratic
 from sgdsim.studies.reading import departs, table
@@ -36,10 +37,11 @@ class Arm:
     Attributes:
         times: the clock at the saved steps, (T,).
         widths: the cloud's total variance Tr Cov(x) there, (T,).
-        excess: its relative excess over the limit's at the end.
-        law: the same on the loss's quadratic at its minimum, exact; NaN where that is not known, infinite if unstable.
-        distance: sliced Wasserstein distance at the end to the arm whose rate is cut; None for that one.
-        diverged: particles lost by the end.
+        excess: its relative excess over the limit's at the end; NaN if particles were lost.
+        law: the same on the loss's quadratic at its minimum, exact; NaN where there is none, or more than one.
+        distance: sliced Wasserstein distance at the end to the arm whose rate is cut; None for that one, and where
+            either lost particles.
+        diverged: particles lost by the end: not finite, or far out of the limit's reach.
     """
 
     times: Float[np.ndarray, " T"]
@@ -106,8 +108,8 @@ class BatchNotDecay:
     @property
     def reading(self) -> str:
         """One plain paragraph: up to which learning rate the three agree, and what happens beyond."""
-        same = [not departs(arm.distance) for arm in self.arms["raise the batch"] if arm.distance is not None]
         rates, k = self.learning_rates, self.top_curvature
+        same = [self._agree(i) for i in range(len(rates))]
         first = same.index(False) if False in same else len(same)
         start = f"Raising B by {self.factor} does what cutting η by {self.factor} does, on the clock,"
         if first == 0:
@@ -119,19 +121,25 @@ class BatchNotDecay:
             start += f" up to {where}: the final clouds are no further apart than chance."
         ends = [start]
         for name in ARMS[:3]:
-            last = next((i for i in reversed(range(len(rates))) if np.isfinite(self.arms[name][i].excess.value)), None)
-            if last is None:
+            whole = [i for i, arm in enumerate(self.arms[name]) if arm.diverged == 0]
+            if not whole:
                 continue
-            arm = self.arms[name][last]
+            arm = self.arms[name][whole[-1]]
             law = "" if np.isnan(arm.law) else f" (its quadratic: {arm.law:+.0%})"
+            side = "wider" if arm.excess.value >= 0 else "narrower"
             ends.append(
-                f"At ηk_max = {rates[last] * k:.2g} the arm “{name}” ends {arm.excess.value:+.0%} ± "
-                f"{arm.excess.standard_error:.0%} wider than the limit{law}."
+                f"At ηk_max = {rates[whole[-1]] * k:.2g} the arm “{name}” ends {abs(arm.excess.value):.0%} ± "
+                f"{arm.excess.standard_error:.0%} {side} than the limit{law}."
             )
         lost = sum(arm.diverged > 0 for name in ARMS[:3] for arm in self.arms[name])
         if lost:
-            ends.append(f"{lost} runs lost particles to infinity.")
+            ends.append(f"{lost} of {3 * len(rates)} runs lost particles to infinity, and agree with nothing.")
         return " ".join(ends)
+
+    def _agree(self, i: int) -> bool:
+        """Whether neither cloud lost a particle, and the final clouds are no further apart than chance."""
+        distance = self.arms["raise the batch"][i].distance
+        return distance is not None and not departs(distance)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -193,12 +201,12 @@ def batch_not_decay(
     drawn has all of this, by the exact recursion of the covariance with the loss's Hessian and D at its minimum.
 
     Args:
-        sgd: the chain without momentum; its batch size is that of the first stage.
+        sgd: the chain without momentum; its batch size is that of the first stage, its learning rate plays no part.
         start: as `simulate` takes it.
         key: a typed `jax.random.key`; every cloud has its own.
         factor: by how much T falls, a whole number of at least 2.
         momentum: μ of the third chain, 0 < μ < 1.
-        learning_rates: η of the first stage; by default ηk_max = .05 … 1.6 at the minimum of the loss (d ≤ 3).
+        learning_rates: η of the first stage; by default ηk_max = .1 … 1.6 at the minimum of the loss (d ≤ 3).
         stage: how long each stage lasts on the clock; by default three relaxation times 1/k_min.
         particles: of each cloud.
         progress: show a bar.
@@ -236,7 +244,8 @@ def batch_not_decay(
                 arms[arm_name].append(arm)
     return BatchNotDecay(
         name=name,
-        settings=process_settings(sgd) | {"momentum_of_the_third": momentum, "particles": particles, "stage": length},
+        settings={k: v for k, v in process_settings(sgd).items() if k != "learning_rate"}
+        | {"momentum_of_the_third": momentum, "particles": particles, "stage": length},
         learning_rates=rates,
         top_curvature=float(values[-1]),
         factor=factor,
@@ -299,8 +308,8 @@ def _two_rates(
 def _laws(
     quadratic: LocalQuadratic | None, arms: Sequence[tuple[ScheduledSGD | ScheduledLangevin, int]]
 ) -> list[float]:
-    """Each arm's excess over the limit at its end, on the quadratic at the minimum."""
-    if quadratic is None:
+    """Each arm's excess over the limit at its end, on the quadratic at the minimum, if there is but one."""
+    if quadratic is None or quadratic.count > 1:
         return [np.nan] * len(arms)
     widths = [
         quadratic.limit_widths(process.scheduled, steps)[-1]
@@ -313,23 +322,24 @@ def _laws(
 
 def _measured(clouds: list[Trajectory], laws: list[float], key: Key[Array, ""]) -> list[Arm]:
     """Each cloud's widths, and how it ends beside the limit and beside the first arm."""
-    ends = [cloud.particles[-1] for cloud in clouds]
-    limit = total_variance(ends[-1])
-    arms = []
-    for number, (cloud, law) in enumerate(zip(clouds, laws, strict=True)):
-        lost = cloud.num_diverged
-        readable = all(np.isfinite(x).all(axis=1).sum() > 1 for x in cloud.particles)
+    path = clouds[-1].particles.reshape(-1, clouds[-1].particles.shape[-1])
+    low, high = np.nanmin(path, axis=0), np.nanmax(path, axis=0)
+    paths = [within_reach(cloud.particles, low, high) for cloud in clouds]
+    lost = [int(np.isnan(x[-1, :, 0]).sum()) for x in paths]
+    limit, arms = total_variance(paths[-1][-1]), []
+    for number, (cloud, x, law) in enumerate(zip(clouds, paths, laws, strict=True)):
+        readable = np.isfinite(x[..., 0]).sum(axis=1).min() > 1
         unread = np.full(len(cloud.times), np.nan)
-        widths = over_times(total_variance, cloud.particles) if readable else Estimate(unread, unread)
-        distance = sliced_wasserstein(ends[0], ends[number], key=key) if number and readable and not lost else None
+        widths = over_times(total_variance, x) if readable else Estimate(unread, unread)
+        whole = number > 0 and lost[0] == lost[number] == 0
         arms.append(
             Arm(
                 times=cloud.times,
                 widths=widths,
-                excess=_relative(widths[-1], limit) if not lost else Estimate(np.inf, np.nan),
+                excess=Estimate(np.nan, np.nan) if lost[number] else _relative(widths[-1], limit),
                 law=law,
-                distance=distance,
-                diverged=lost,
+                distance=sliced_wasserstein(paths[0][-1], x[-1], key=key) if whole else None,
+                diverged=lost[number],
             )
         )
     return arms

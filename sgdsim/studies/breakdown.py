@@ -21,6 +21,7 @@ from tqdm import tqdm
 from sgdsim.draws import key_words
 from sgdsim.ensemble import Gaussian, simulate
 from sgdsim.measures import Estimate, energy_distance
+from sgdsim.measures.diverged import within_reach
 from sgdsim.measures.moment_kl import moment_kl
 from sgdsim.problems import Problem
 from sgdsim.processes import SGD, FirstOrderLimit, Langevin, SecondOrderLimit
@@ -32,7 +33,6 @@ from sgdsim.studies.result import check_folder, write_files, write_json
 FORMAT = 1  # of a cell's file: what is written under another number is not read
 SUBSTEP = 0.05  # h·k of the limits' solvers: small enough for their own error to stay below the floor
 OWN_STEP = 0.05  # sub-step of the underdamped limit in its own time, over that of the minimum's oscillation, 1/√k
-REACH = 100.0  # a particle this many times the limit's range away from it has diverged
 PERMUTATIONS = 200  # splits that make the floor of an energy distance
 
 
@@ -350,12 +350,8 @@ def _snapshots(plan: _Plan, process: Any, steps: int, key: Key[Array, ""]) -> Cl
 
 
 def _within_reach(chain: Float[np.ndarray, "P d"], cloud: Float[np.ndarray, "P d"]) -> Float[np.ndarray, "P d"]:
-    """The chain's cloud with those particles NaN that have left, finite or not: one at 10³⁰ would be all one hears."""
-    low, high = np.nanmin(cloud, axis=0), np.nanmax(cloud, axis=0)
-    margin = REACH * (high - low)
-    with np.errstate(invalid="ignore"):
-        inside = np.all((chain >= low - margin) & (chain <= high + margin), axis=1)
-    return np.where(inside[:, None], chain, np.nan)
+    """The chain's cloud with those particles NaN that have left the limit's range."""
+    return within_reach(chain, np.nanmin(cloud, axis=0), np.nanmax(cloud, axis=0))
 
 
 def _distance(

@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from sgdsim.density import ChainDensity, FokkerPlanck, Propagation
+from sgdsim.density import ChainDensity, FokkerPlanck, Grid, Propagation
 from sgdsim.density.grid import merge_cells
 from sgdsim.density.grid_estimate import error_multiple
 from sgdsim.ensemble import Gaussian, Trajectory
 from sgdsim.measures import Estimate, kl, kl_between_densities
 from sgdsim.processes import SGD
+
+MOST_PRODUCTS = 1e10  # with the chain's operator that a comparison takes for its density: half a minute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ChainComparison:
         to_limit: KL(chain ‖ Fokker–Planck); the error is the grid's.
         steady_to_limit: the same of both steady states.
         steady_to_corrected: KL of the chain's steady state to that of the backward-error limit, which is to O(η²)
-            what the first order's is to O(η); None where D depends on x, for which there is none.
+            what the first order's is to O(η); None where D depends on x or η is large, for which there is none.
     """
 
     masses: Float[np.ndarray, "times *cells"]
@@ -67,19 +69,12 @@ def chain_comparison(
     (fp, density), (rough, rough_density) = levels
     try:
         chain = ChainDensity.of(sgd, fp.grid)
-    except ValueError as error:  # too many points, or noise that is singular in a corner of the box
+        work = chain.operator.matrix.nnz * int(cloud.steps[-1])
+        if work > MOST_PRODUCTS:
+            return f"its {int(cloud.steps[-1]):,} steps would take {work:.1e} products"
+        answer, steady = chain.propagate(start, cloud.steps, grid_error=False), chain.stationary()
+    except (ValueError, ArithmeticError) as error:  # singular noise in a corner of the box, or no one steady state
         return str(error)
-    answer = chain.propagate(start, cloud.steps, grid_error=False)
-    steady = chain.stationary()
-    corrected = None
-    if sgd.problem.has_additive_noise:
-        corrected = _apart(
-            steady,
-            *(
-                FokkerPlanck.limit_of(sgd, grid, order="backward-error").log_stationary()
-                for grid in (fp.grid, rough.grid)
-            ),
-        )
     return ChainComparison(
         masses=answer.masses,
         steady=steady,
@@ -90,8 +85,19 @@ def chain_comparison(
             for p, q, r in zip(answer.masses, density.masses, rough_density.masses, strict=True)
         ),
         steady_to_limit=_apart(steady, fp.log_stationary(), rough.log_stationary()),
-        steady_to_corrected=corrected,
+        steady_to_corrected=_to_corrected(sgd, steady, fp.grid, rough.grid),
     )
+
+
+def _to_corrected(sgd: SGD, steady: Float[np.ndarray, "*cells"], grid: Grid, rough: Grid) -> Estimate | None:
+    """The steady state against the backward-error limit's; None where there is none, or its diffusion is negative."""
+    if not sgd.problem.has_additive_noise:
+        return None
+    try:
+        limits = [FokkerPlanck.limit_of(sgd, g, order="backward-error").log_stationary() for g in (grid, rough)]
+    except (ValueError, ArithmeticError):
+        return None
+    return _apart(steady, *limits)
 
 
 def _apart(

@@ -231,6 +231,8 @@ def _check(sgd: SGD, start: Any, swing: float) -> None:
         raise ValueError(f"start must be a Gaussian (its cell masses are then exact), got {type(start).__name__}")
     if float(sgd.temperature) == 0:
         raise ValueError("batch_size must leave some noise: with the whole data in each batch T = 0")
+    if sgd.sampling == "epoch":
+        raise ValueError("sampling must draw each batch independently, got 'epoch'")
     if not 0 < swing < 1:
         raise ValueError(f"swing must lie above 0 and below 1, got {swing}")
 

@@ -134,26 +134,30 @@ class EscapeTimes:
         worst = max(self.temperatures, key=lambda r: abs(r.bridged.z(r.exact)))
         z, cold = abs(worst.bridged.z(worst.exact)), min(self.temperatures, key=lambda r: r.temperature)
         verdict = "agrees with" if z < SIGMAS else "DEPARTS from"
-        kramers = ", ".join(f"{1 - r.kramers / r.exact:.0%} at T = {r.temperature:g}" for r in self.temperatures)
+        kramers = ", ".join(f"{r.kramers / r.exact - 1:+.0%} at T = {r.temperature:g}" for r in self.temperatures)
         return (
             f"With Brownian bridges between its steps the Langevin cloud {verdict} the exact mean time at "
             f"{len(self.temperatures)} temperatures (at worst {z:.1f} standard errors off, at T = "
             f"{worst.temperature:g}), and the Fokker–Planck generator has it to "
             f"{abs(cold.density.value / cold.exact - 1):.1g} of itself at T = {cold.temperature:g}. Kramers' law, the "
-            f"leading order as T → 0, is too short by {kramers}."
+            f"leading order as T → 0, is off by {kramers}."
         )
 
     def _monitoring_reading(self) -> str:
         coarse, fine = self.monitoring[0], self.monitoring[-1]
         s, exact = self.settings, self.settings["monitored_exact"]
+        gap = coarse.bridged.value - exact
+        step = "no more than chance"
+        if abs(gap) > SIGMAS * coarse.bridged.standard_error:
+            same = "of the other sign, so that a time that looks right without bridges may owe it to both"
+            step = f"the step's own error of order η, {same if gap < 0 else 'of the same sign'}"
         verdict = "as η^½" if self.exponent.agrees_with(0.5, SIGMAS) else "NOT as η^½"
         return (
             f"Looked at at its steps only, SGD at T = {s['monitored_temperature']:g} is found to arrive later than its "
             f"own paths with bridges by {coarse.bias} at η = {coarse.learning_rate:g} and {fine.bias} at η = "
             f"{fine.learning_rate:g}: {verdict} (exponent {self.exponent}), predicted {coarse.predicted:.2f} and "
             f"{fine.predicted:.2f}. With bridges the chain has {coarse.bridged} at the largest η where the limit has "
-            f"{exact:.2f}: what is left there is the step's own error of order η, of the other sign, and a time that "
-            "looks right without bridges may owe it to both."
+            f"{exact:.2f}: what is left there is {step}."
         )
 
     def _shape_reading(self) -> str:

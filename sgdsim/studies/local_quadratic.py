@@ -25,12 +25,14 @@ class LocalQuadratic:
         hessian: K there, (d, d).
         noise: D there, (d, d).
         start: covariance of the start, (d, d).
+        count: how many minima were found: with more than one, a cloud may be wider than any of them makes it.
     """
 
     minimum: Float[np.ndarray, " d"]
     hessian: Float[np.ndarray, "d d"]
     noise: Float[np.ndarray, "d d"]
     start: Float[np.ndarray, "d d"]
+    count: int
 
     @classmethod
     def of(cls, sgd: SGD, start: Any) -> "LocalQuadratic | None":
@@ -45,7 +47,7 @@ class LocalQuadratic:
         else:
             points = np.atleast_2d(np.asarray(start, dtype=float))
             width = np.atleast_2d(np.cov(points, rowvar=False)) if len(points) > 1 else np.zeros_like(noise)
-        return cls(minimum, curvature.hessian(sgd.problem, minimum), noise, width)
+        return cls(minimum, curvature.hessian(sgd.problem, minimum), noise, width, len(minima))
 
     @property
     def curvatures(self) -> Float[np.ndarray, " d"]:

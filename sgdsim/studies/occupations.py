@@ -16,6 +16,7 @@ from sgdsim.measures import Estimate
 from sgdsim.studies.reading import table
 from sgdsim.studies.result import write_study
 
+SIGMAS = 4.0  # standard errors from which on a difference is one
 FLAT_OR_SHARP_FILES = ("flat_or_sharp.png", "flat_or_sharp.json", "flat_or_sharp.npz")
 
 
@@ -124,18 +125,26 @@ class Occupations:
         moved = max((row.moved for row in self.rows), key=lambda share: abs(share.value))
         apart = abs(own.sgd.z(own.gibbs))
         worst = max(self.rows, key=lambda row: abs(row.sgd.value - row.density.value))
+        not_gibbs = (
+            "not f decides, but f with D(x)" if apart > SIGMAS else "at this size of the clouds f alone explains it"
+        )
+        prefers = ""
+        if own.sgd.value - other.sgd.value > SIGMAS * np.hypot(own.sgd.standard_error, other.sgd.standard_error):
+            prefers = (
+                " What holds is that minibatch noise prefers the well that is flat in the coordinates in which the "
+                "steps are taken."
+            )
         return (
             f"With constant noise the flat well holds {hot.sgd} of SGD's cloud where Gibbs has {hot.gibbs:.3f}: it has "
             "more room at the same height. With the minibatches of a finite sum, whose noise grows with the curvature, "
             f"it holds {own.sgd} ({apart:.0f} standard errors from the Gibbs value of the same mean noise); Gaussian "
-            f"noise of the same D(x) has {self.model.sgd}, the density {own.density.value:.3f}: not f decides, but f "
-            f"with D(x). The same chain in y = φ(x), where the wells' curvatures {own.sharpness[0]:.3g} and "
+            f"noise of the same D(x) has {self.model.sgd}, the density {own.density.value:.3f}: {not_gibbs}. "
+            f"The same chain in y = φ(x), where the wells' curvatures {own.sharpness[0]:.3g} and "
             f"{own.sharpness[1]:.3g} have become {self.pushed.sharpness[0]:.3g} and {self.pushed.sharpness[1]:.3g}, "
             f"holds {self.pushed.sgd.value:.3f} there ({self.strayed} of {self.settings['particles']:,} particles in "
             "another well than in x, by rounding): sharpness has changed and nothing else did, so sharpness as such "
             f"explains nothing (Dinh et al. 2017). SGD run in y, with gradients with respect to y, is another process: "
-            f"it holds {other.sgd} of its cloud in that well, which is now the sharp one. What holds is that minibatch "
-            "noise prefers the well that is flat in the coordinates in which the steps are taken. The largest "
+            f"it holds {other.sgd} of its cloud in that well, which is now the sharp one.{prefers} The largest "
             f"difference of SGD and its limit's density is {worst.sgd.value - worst.density.value:+.4f} ({worst.name} "
             f"in {worst.coordinate}, {abs(worst.sgd.z(worst.density.value)):.1f} standard errors). Clouds ran for "
             f"{self.settings['relaxations']:g} relaxation times; in the last quarter of that no "
