@@ -49,6 +49,14 @@ def test_double_well_at_a_large_learning_rate():
     assert local.temperature.agrees_with(0.15, sigmas=4)
     assert result.langevin_local.diffusion.agrees_with(1.0, sigmas=4)
     assert result.langevin_local.temperature.agrees_with(0.15, sigmas=4)
+    # the fourth description: SGD's cloud is of the chain's own law, and what parts it from the limit is no sampling
+    chain = result.density.chain
+    assert all(reading.agrees_with(0.0, sigmas=4) for reading in chain.sgd)
+    for sampled, exact in zip(result.density.sgd[1:], chain.to_limit[1:], strict=True):
+        assert exact.standard_error < 1e-3 * exact.value
+        assert 0.6 < sampled.value / exact.value < 1.05  # a cloud's KL is on merged cells, which lose the far tails
+    assert 0 < chain.steady_to_corrected.value < chain.steady_to_limit.value / 4
+    assert "Without any sampling the chain's own density" in result.reading
 
 
 def test_a_coarse_grid_is_blamed_and_not_the_limit():
@@ -97,8 +105,10 @@ def test_a_report_has_its_parts(two_dimensional):
         "lr/(2B) · (N−B)/(N−1)/(1−μ)",
         "diverged particles",
         "particle-steps per second",
+        "no density of the chain's own: momentum must be 0",
     ):
         assert part in text
+    assert two_dimensional.density.chain is None
 
 
 def test_saving(two_dimensional, tmp_path):

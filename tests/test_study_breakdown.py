@@ -1,6 +1,7 @@
 """The atlas of SGD against its limits."""
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from sgdsim.ensemble import Gaussian
 from sgdsim.measures import Estimate
 from sgdsim.problems import AlphaStableNoise, EmpiricalRisk, GaussianNoise, NoisyPotential, potentials
 from sgdsim.processes import SGD
-from sgdsim.studies import breakdown as study
 from sgdsim.studies.atlas import BREAKDOWN_FILES, WHEN, Breakdown, Cell
 from sgdsim.studies.atlas_laws import (
     Moments,
@@ -29,6 +29,8 @@ from sgdsim.studies.atlas_laws import (
 )
 from sgdsim.studies.breakdown import breakdown
 from sgdsim.studies.reading import departs
+
+study = importlib.import_module("sgdsim.studies.breakdown")  # the module, which the function's name hides
 
 K, D = np.array([[2.0, 0.3], [0.3, 0.5]]), np.diag([1.0, 0.5])
 PROBLEM = NoisyPotential(potentials.Quadratic(K), GaussianNoise(D))
