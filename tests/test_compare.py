@@ -55,7 +55,7 @@ def test_double_well_at_a_large_learning_rate():
     for sampled, exact in zip(result.density.sgd[1:], chain.to_limit[1:], strict=True):
         assert exact.standard_error < 1e-3 * exact.value
         assert 0.6 < sampled.value / exact.value < 1.05  # a cloud's KL is on merged cells, which lose the far tails
-    assert 0 < chain.steady_to_corrected.value < chain.steady_to_limit.value / 4
+    assert 0 < chain.steady_to_corrected.value < chain.steady_to_limit.value / 3
     assert "Without any sampling the chain's own density" in result.reading
 
 

@@ -107,6 +107,7 @@ def test_the_second_order_limit_follows_as_well():
     assert not agree(cloud, limit_moments(scheduled))
 
 
+@pytest.mark.slow
 def test_noise_that_depends_on_x_and_momentum_follow_as_well():
     """D = 1 + x²/2 with momentum: E x² of the overdamped limit, dS/dt = −2kS + 2T_k(1 + S/2)."""
     problem = NoisyPotential(

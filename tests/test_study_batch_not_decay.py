@@ -69,6 +69,7 @@ def test_files(study, tmp_path):
     assert len(content["arms"]["raise the batch"]) == 3
 
 
+@pytest.mark.slow
 def test_true_minibatches_without_replacement_cool_by_the_same_temperature():
     """s_B falls faster than 1/B, and the rate is cut by as much."""
     rng = np.random.default_rng(0)

@@ -31,6 +31,7 @@ from sgdsim.studies.breakdown import breakdown
 from sgdsim.studies.reading import departs
 
 study = importlib.import_module("sgdsim.studies.breakdown")  # the module, which the function's name hides
+pytestmark = pytest.mark.slow  # clouds of several compiled processes
 
 K, D = np.array([[2.0, 0.3], [0.3, 0.5]]), np.diag([1.0, 0.5])
 PROBLEM = NoisyPotential(potentials.Quadratic(K), GaussianNoise(D))

@@ -11,6 +11,9 @@ from sgdsim import theory
 from sgdsim.measures import passage_time
 from sgdsim.studies.escape import _run, _slanted, _well, escape
 
+pytestmark = pytest.mark.slow  # clouds of several compiled processes
+
+
 KEY = jax.random.key(3)
 TRUTH = {0.1: 66.27, 0.2: 19.09}  # DESIGN §5, and the quadrature
 

@@ -12,6 +12,9 @@ import scipy.integrate
 import sgdsim as ss
 from sgdsim.studies.flat_or_sharp import LABELS, SLOPES, Coordinates, PushedForward, _Setting, flat_or_sharp
 
+pytestmark = pytest.mark.slow  # clouds of several compiled processes
+
+
 KEY = jax.random.key(2)
 SETTING = _Setting(4.0, 0.05, 2_000)
 
