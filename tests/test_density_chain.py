@@ -226,7 +226,7 @@ def test_the_backward_error_limit_of_a_quadratic_in_two_dimensions() -> None:
             batch_size=1,
         )
         limit, exact = BackwardErrorLimit.of(sgd), sgd_stationary_covariance(hessian, noise, eta)
-        drift, diffusion = np.asarray(jax.jacfwd(limit.drift)(np.zeros(2))), np.asarray(limit.diffusion(np.zeros(2)))
+        drift, diffusion = (np.asarray(f(jnp.zeros(2))) for f in (jax.jacfwd(limit.drift), limit.diffusion))
         found = scipy.linalg.solve_continuous_lyapunov(drift, -2 * diffusion)
         gaps.append(np.abs(found - exact).max() / np.abs(exact).max())
     assert 3.5 < gaps[0] / gaps[1] < 5.5 and gaps[0] < 0.02
