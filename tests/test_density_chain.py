@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from equations import enable_x64
 from jaxtyping import Array, Float
 from scipy.special import ndtr
