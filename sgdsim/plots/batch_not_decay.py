@@ -62,6 +62,6 @@ def _excess(ax: Axes, result: Any) -> None:
         xscale="log",
         xlabel=label,
         ylabel="final width over the limit's (%)",
-        title="points: measured; lines: exact for the quadratic",
+        title="dots: measured; lines: its quadratic",
     )
     ax.grid(alpha=0.3)
