@@ -9,7 +9,8 @@ import pytest
 import sgdsim as ss
 from sgdsim import theory
 from sgdsim.measures import passage_time
-from sgdsim.studies.escape import _run, _slanted, _well, escape
+from sgdsim.studies.double_well import well
+from sgdsim.studies.escape import _run, _slanted, escape
 
 pytestmark = pytest.mark.slow  # clouds of several compiled processes
 
@@ -76,7 +77,7 @@ def test_result_is_written(result, tmp_path):
     assert "Kramers' law" in result.reading and result.reading in str(result)
 
 
-def test_all_shapes_have_one_trace_at_the_well():
+def test_all_shapes_have_one_trace_at_thewell():
     well = np.array([-1.0, -0.5])
     shapes = ("true", "diagonal", "isotropic", "constant", "hessian")
     traces = [float(_slanted(shape, 3.0, 1.8).noise_trace(jax.numpy.asarray(well))) for shape in shapes]
@@ -85,7 +86,7 @@ def test_all_shapes_have_one_trace_at_the_well():
 
 def test_the_paths_are_the_same_with_bridges():
     """The bridge draws from a stream of its own: particles move the same, and never pass later."""
-    sgd = _well(0.2, 0.05)
+    sgd = well(0.2, 0.05)
     diffusion = ss.Langevin.limit_of(sgd).limit.diffusion
     looked, bridged = (_run(sgd, [-1.0], 20.0, 500, KEY, bridge) for bridge in (None, diffusion))
     assert np.array_equal(looked.particles, bridged.particles)
@@ -95,7 +96,7 @@ def test_the_paths_are_the_same_with_bridges():
 @pytest.mark.slow
 def test_the_figure_of_the_issue():
     """−1 → +1 at T = 0.1: 66.27 within 4 errors, by 10⁵ particles with Brownian bridges at η = 0.01."""
-    sgd = _well(0.1, 0.01)
+    sgd = well(0.1, 0.01)
     limit = ss.Langevin.limit_of(sgd, substeps=1)
     run = _run(limit, [-1.0], 120.0, 100_000, KEY, limit.limit.diffusion)
     found = passage_time(run)

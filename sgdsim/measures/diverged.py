@@ -45,16 +45,20 @@ def finite_cloud(name: str, cloud: Cloud) -> tuple[Float[np.ndarray, "n d"], int
 
 
 def within_reach(
-    cloud: Float[np.ndarray, "*batch d"], low: Float[np.ndarray, " d"], high: Float[np.ndarray, " d"]
+    cloud: Float[np.ndarray, "*batch d"],
+    low: Float[np.ndarray, " d"],
+    high: Float[np.ndarray, " d"],
+    reach: float = REACH,
 ) -> Float[np.ndarray, "*batch d"]:
     """The cloud with those particles NaN that have left, finite or not: one at 10³⁰ would be all that one hears.
 
     Args:
         cloud: particles, (…, d).
         low: the lower corner of a range that a healthy cloud keeps to, (d,), such as its limit's.
-        high: the upper one; what lies over `REACH` times their difference away from it has left.
+        high: the upper one.
+        reach: how many times their difference a particle may lie beyond them.
     """
-    margin = REACH * (high - low)
+    margin = reach * (high - low)
     with np.errstate(invalid="ignore"):
         inside = np.all((cloud >= low - margin) & (cloud <= high + margin), axis=-1)
     return np.where(inside[..., None], cloud, np.nan)

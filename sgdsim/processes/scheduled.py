@@ -111,11 +111,6 @@ class ScheduledSGD(eqx.Module):
         clock = np.concatenate([[0.0], np.cumsum(self.learning_rates(int(np.max(steps, initial=0))))])
         return clock[steps] / (1 - float(self.stretches[0].momentum))
 
-    def at(self, step: int) -> SGD:
-        """The chain as it is at one step, with constant settings."""
-        phase = int(self.phases(step + 1)[-1])
-        return self.stretches[phase].with_rate(self.learning_rates(step + 1)[-1])
-
     def langevin(self, **settings: Any) -> "ScheduledLangevin":
         """The limit along the schedule: step k has the length η_k/(1 − μ) and the temperature T_k.
 

@@ -81,7 +81,7 @@ def chain_comparison(
         method=answer.method,
         sgd=tuple(kl(x, fp.grid, p) for x, p in zip(cloud.particles, answer.masses, strict=True)),
         to_limit=tuple(
-            _apart(p, _log(q), _log(r))
+            _apart(p, floored_log(q), floored_log(r))
             for p, q, r in zip(answer.masses, density.masses, rough_density.masses, strict=True)
         ),
         steady_to_limit=_apart(steady, fp.log_stationary(), rough.log_stationary()),
@@ -109,5 +109,6 @@ def _apart(
     return Estimate(value, abs(value - rough) / error_multiple(2))
 
 
-def _log(masses: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
+def floored_log(masses: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
+    """log masses, finite where a cell is empty."""
     return np.log(np.maximum(masses, np.finfo(masses.dtype).tiny))

@@ -26,8 +26,9 @@ from sgdsim.measures import (
     sliced_wasserstein,
     total_variance,
 )
+from sgdsim.measures.diverged import within_reach
 from sgdsim.processes import SGD, Langevin
-from sgdsim.studies.chain_comparison import chain_comparison
+from sgdsim.studies.chain_comparison import chain_comparison, floored_log
 from sgdsim.studies.comparison import Comparison, DensityComparison, DistanceComparison, Moments
 from sgdsim.studies.local import Local, measure_local, spread_over_path
 from sgdsim.studies.result import process_settings
@@ -186,14 +187,8 @@ def _is_definite(covariance: Float[np.ndarray, "d d"]) -> bool:
 
 
 def _in_reach(rows: Float[np.ndarray, "n d"], cloud: Trajectory) -> Float[np.ndarray, "m d"]:
-    """The rows within three times the range of Langevin's path.
-
-    A particle that is running away is finite for some steps before it has diverged, and one at 10³⁰ would be all that
-    an average hears.
-    """
-    low, high = _range(cloud)
-    span, finite = high - low, _finite(rows)
-    return finite[np.all((finite >= low - span) & (finite <= high + span), axis=1)]
+    """The rows within three times the range of Langevin's path."""
+    return _finite(within_reach(rows, *_range(cloud), reach=1.0))
 
 
 def _bar(label: str, progress: bool) -> str | bool:
@@ -303,7 +298,7 @@ def _densities(
     multiple = error_multiple(2)
     to_steady_error = [abs(a - b) / multiple for a, b in zip(to_steady, rough_steady, strict=True)]
     grid_error = [
-        kl_between_densities(merge_cells(p, 2), q, log_q=np.log(np.maximum(q, np.finfo(q.dtype).tiny))) / multiple**2
+        kl_between_densities(merge_cells(p, 2), q, log_q=floored_log(q)) / multiple**2
         for p, q in zip(density.masses, rough_density.masses, strict=True)
     ]
     few = halved.particles.shape[1]

@@ -20,14 +20,13 @@ from sgdsim.measures import Estimate, bootstrap, curvature, passage_time
 from sgdsim.problems import GaussianNoise, NoisyPotential, Perturbed, Problem, potentials
 from sgdsim.problems.noise_shapes import reshape_noise
 from sgdsim.processes import SGD, Langevin
+from sgdsim.studies.double_well import LINE, arrived, exact_time, to_go, well
 from sgdsim.studies.escape_times import EscapeTimes, MonitoringRow, ShapeRow, TemperatureRow
 
 SHAPES = ("hessian", "isotropic", "diagonal", "constant", "true", "alpha-stable")
 RUN = 1.5  # mean times that a run lasts
 # −ζ(½)/√(2π): by how many standard deviations of a step a boundary that is watched at steps only lies further out
 OVERSHOOT = 0.5826
-# +1 is a centre of these cells and of the ones three times as wide, where a target's first cell absorbs
-LINE = Grid([-2.495], [2.515], [501])
 PLANE = Grid([-2.225, -2.225], [2.425, 2.425], [93, 93])
 FINE = Grid(PLANE.lower, PLANE.upper, [279, 279])  # for noise that nearly vanishes across a line
 WELL = np.array([-1.0, -0.5])  # the left minimum of the slanted double well
@@ -110,7 +109,7 @@ def escape(
         "learning_rate": learning_rate,
         "particles": particles,
         "monitored_temperature": monitored_temperature,
-        "monitored_exact": _exact(monitored_temperature),
+        "monitored_exact": exact_time(monitored_temperature),
         "paired_particles": paired_particles,
         "shape_temperature": shape_temperature,
         "alpha": alpha,
@@ -120,7 +119,7 @@ def escape(
 
 
 def _temperature_row(temperature: float, step: float, particles: int, key: Key[Array, ""], bar: tqdm) -> TemperatureRow:
-    sgd, exact = _well(temperature, step), _exact(temperature)
+    sgd, exact = well(temperature, step), exact_time(temperature)
     limit = Langevin.limit_of(sgd, substeps=1)
     keys = jax.random.split(key, 3)
     runs = [
@@ -131,17 +130,17 @@ def _temperature_row(temperature: float, step: float, particles: int, key: Key[A
             (limit, keys[2], limit.limit.diffusion),
         )
     ]
-    density = FokkerPlanck.limit_of(sgd, LINE).mean_passage_time([-1.0], _arrived)
+    density = FokkerPlanck.limit_of(sgd, LINE).mean_passage_time([-1.0], arrived)
     bar.update()
     kramers = theory.kramers_time(2.0, -1.0, 0.25, temperature)
     return TemperatureRow(temperature, exact, kramers, density, *map(passage_time, runs))
 
 
 def _monitoring_row(temperature: float, step: float, particles: int, key: Key[Array, ""], bar: tqdm) -> MonitoringRow:
-    sgd, exact = _well(temperature, step), _exact(temperature)
+    sgd, exact = well(temperature, step), exact_time(temperature)
     bridges = (None, Langevin.limit_of(sgd).limit.diffusion)
     looked, bridged = (_run(sgd, [-1.0], RUN * exact, particles, key, bridge) for bridge in bridges)
-    shifted = _exact(temperature, 1 + OVERSHOOT * math.sqrt(2 * temperature * step))
+    shifted = exact_time(temperature, 1 + OVERSHOOT * math.sqrt(2 * temperature * step))
     bar.update()
     bias = _paired_difference(looked, bridged, key)
     # a bridge's passage is booked at the end of its step, half a step late on average
@@ -157,17 +156,11 @@ def _shape_rows(
         along, exact = math.nan, GridEstimate(math.nan)
         if shape != "alpha-stable":  # which runs as long as the last one that has a limit
             fp = FokkerPlanck.limit_of(sgd, FINE if shape == "hessian" else PLANE)
-            exact = fp.mean_passage_time(WELL, _arrived)
+            exact = fp.mean_passage_time(WELL, arrived)
             along, end = _along(sgd.problem, float(sgd.temperature)), RUN * exact.value
         rows.append(ShapeRow(shape, along, passage_time(_run(sgd, WELL, end, particles, k)), exact))
         bar.update()
     return rows
-
-
-def _well(temperature: float, step: float) -> SGD:
-    """SGD on the double well, its temperature set by the noise: σ² = 2BT/η."""
-    noise = GaussianNoise(2 * temperature / step)
-    return SGD(NoisyPotential(potentials.DoubleWell(1), noise), learning_rate=step, batch_size=1)
 
 
 def _slanted(shape: Any, scale: float, alpha: float) -> Problem:
@@ -182,22 +175,10 @@ def _slanted(shape: Any, scale: float, alpha: float) -> Problem:
     return Perturbed(reshape_noise(source, shape, **options), FLOOR * scale)
 
 
-def _exact(temperature: float, target: float = 1.0) -> float:
-    return theory.mean_passage_time(lambda x: (x**2 - 1) ** 2 / 4, -1.0, target, temperature)
-
-
-def _to_go(x: Float[Array, " d"]) -> Float[Array, ""]:
-    return 1 - x[0]
-
-
-def _arrived(points: Float[np.ndarray, "*batch d"]) -> np.ndarray:
-    return points[..., 0] >= 1 - 1e-9
-
-
 def _run(process: Any, start: Any, end: float, particles: int, key: Key[Array, ""], bridge: Any = None) -> Trajectory:
     """A cloud that is watched for arrivals at x₁ = 1, with bridges of this diffusion where one is given."""
     steps = math.ceil(end / float(process.time_step))
-    tally = FirstPassage(_to_go, diffusion=bridge)
+    tally = FirstPassage(to_go, diffusion=bridge)
     return simulate(process, start, particles=particles, steps=steps, key=key, tally=tally, dtype="float32")
 
 
