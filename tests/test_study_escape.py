@@ -77,7 +77,7 @@ def test_result_is_written(result, tmp_path):
     assert "Kramers' law" in result.reading and result.reading in str(result)
 
 
-def test_all_shapes_have_one_trace_at_thewell():
+def test_all_shapes_have_one_trace_at_the_well():
     well = np.array([-1.0, -0.5])
     shapes = ("true", "diagonal", "isotropic", "constant", "hessian")
     traces = [float(_slanted(shape, 3.0, 1.8).noise_trace(jax.numpy.asarray(well))) for shape in shapes]
