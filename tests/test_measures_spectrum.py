@@ -51,7 +51,7 @@ def smallest_angle(vectors, matrix):
 
 
 @pytest.mark.parametrize(("count", "dim"), [(30, 90), (90, 30), (30, 30)])
-@pytest.mark.parametrize("tile", [None, 7, 500])
+@pytest.mark.parametrize("tile", [None, 7])
 def test_noise_spectrum_is_that_of_the_dense_matrix(count, dim, tile):
     risk, x, noise, _ = regression(count, dim)
     spectrum = noise_spectrum(risk, x, tile=tile)
@@ -69,7 +69,7 @@ def test_noise_spectrum_is_that_of_the_dense_matrix(count, dim, tile):
 
 def test_products_are_those_of_the_dense_matrices():
     for risk, x, noise, curvature in (regression(30, 90), regression(90, 30)):
-        for tile in (1, 7, 500):
+        for tile in (7, 500):
             np.testing.assert_allclose(dense(NoiseCovariance(risk, x, tile=tile)), noise, atol=1e-13)
         np.testing.assert_allclose(dense(Hessian(risk, x)), curvature, atol=1e-13)
 
