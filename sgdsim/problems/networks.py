@@ -1,11 +1,33 @@
-"""Small networks: parameters as a pytree, and the loss of one example."""
+"""Small networks: parameters as a pytree. Their losses, from `problems/losses.py`, are here too.
+
+Linear and logistic regression need no network: `squared_error` and `logistic_loss` take an array of weights for the
+linear model, and softmax regression is an `mlp` without a hidden layer.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key, PyTree
+
+from sgdsim.problems.losses import cross_entropy, hinge, logistic_loss, squared_error
+
+__all__ = [
+    "Applied",
+    "Residual",
+    "ThreeWeightNetwork",
+    "TwoWeightNetwork",
+    "cross_entropy",
+    "deep_linear",
+    "hinge",
+    "logistic_loss",
+    "mlp",
+    "quadratic",
+    "squared_error",
+    "teacher_student",
+]
 
 
 class TwoWeightNetwork(eqx.Module):
@@ -25,6 +47,90 @@ class TwoWeightNetwork(eqx.Module):
         return self.output_weight * jnp.tanh(self.input_weight * x)
 
 
+class ThreeWeightNetwork(eqx.Module):
+    """y = w₂ tanh(w₁ x + b): the two-weight network with a bias.
+
+    (w₁, b, w₂) and (−w₁, −b, −w₂) are the same function. Where w₂ is 0 the gradients by w₁ and b vanish for every
+    example: a whole plane of singular noise covariances. The flat vector is (w₁, b, w₂).
+    """
+
+    input_weight: Float[Array, ""]
+    bias: Float[Array, ""]
+    output_weight: Float[Array, ""]
+
+    def __init__(self, input_weight: float = 0.0, bias: float = 0.0, output_weight: float = 0.0):
+        self.input_weight, self.bias = jnp.asarray(input_weight, float), jnp.asarray(bias, float)
+        self.output_weight = jnp.asarray(output_weight, float)
+
+    def __call__(self, x: Float[Array, ""]) -> Float[Array, ""]:
+        return self.output_weight * jnp.tanh(self.input_weight * x + self.bias)
+
+
+class Applied(eqx.Module):
+    """x ↦ apply(params, x): the model that a pair of functions `init`, `apply` in the manner of Flax or Haiku means.
+
+    Args:
+        apply: params, one input → outputs, a pure JAX function; `hk.without_apply_rng` makes such a one of Haiku's.
+        params: what `init` returned, any pytree of floating-point arrays or numbers.
+    """
+
+    apply: Callable = eqx.field(static=True)
+    params: PyTree
+
+    def __init__(self, apply: Callable, params: PyTree[Any]):
+        if not callable(apply):
+            raise TypeError(f"apply must be a callable (params, x) → outputs, got {type(apply).__name__}")
+        self.apply = apply
+        self.params = jax.tree.map(lambda leaf: jnp.asarray(leaf) if eqx.is_array_like(leaf) else leaf, params)
+
+    def __call__(self, x: PyTree[Array]) -> Float[Array, "*out"]:
+        return self.apply(self.params, x)
+
+
+class Residual(eqx.Module):
+    """h₀ = W x + c, h_{l+1} = h_l + V_l φ(U_l h_l + b_l) + a_l, y = Z h_L + e: L residual blocks, (in,) → (out,).
+
+    Args:
+        sizes: inputs, the width of h, outputs.
+        blocks: L ≥ 1.
+        key: a typed key for Equinox's initial weights.
+        activation: φ, elementwise.
+
+    Raises:
+        ValueError: on sizes that are not three positive numbers, or no block.
+
+    Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016.
+    """
+
+    first: eqx.nn.Linear
+    blocks: tuple[eqx.nn.MLP, ...]
+    last: eqx.nn.Linear
+
+    def __init__(
+        self,
+        sizes: tuple[int, int, int],
+        *,
+        blocks: int,
+        key: Key[Array, ""],
+        activation: Callable[[Array], Array] = jnp.tanh,
+    ):
+        if len(sizes) != 3 or min(sizes) < 1:
+            raise ValueError(f"sizes must be (inputs, width, outputs), got {sizes}")
+        if blocks < 1:
+            raise ValueError(f"blocks must be at least 1, got {blocks}")
+        inputs, width, outputs = sizes
+        first, last, *inner = jax.random.split(key, blocks + 2)
+        self.first = eqx.nn.Linear(inputs, width, key=first)
+        self.blocks = tuple(mlp((width, width, width), key=k, activation=activation) for k in inner)
+        self.last = eqx.nn.Linear(width, outputs, key=last)
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        h = self.first(x)
+        for block in self.blocks:
+            h = h + block(h)
+        return self.last(h)
+
+
 def mlp(
     sizes: tuple[int, ...],
     *,
@@ -34,44 +140,74 @@ def mlp(
     """A fully connected network with one hidden width, such as (64, 16, 10): Equinox's MLP, (in,) → (out,).
 
     Args:
-        sizes: inputs, the hidden width as often as there are hidden layers, outputs.
+        sizes: inputs, the hidden width as often as there are hidden layers, outputs; without one, the linear model.
         key: a typed key for Equinox's initial weights.
-        activation: elementwise.
+        activation: elementwise, such as `jnp.tanh`, `jax.nn.relu` or `quadratic`.
+
+    Raises:
+        ValueError: on sizes that are not of that form.
     """
+    hidden = _hidden(sizes)
+    width = hidden[0] if hidden else sizes[-1]
+    return eqx.nn.MLP(sizes[0], sizes[-1], width, len(hidden), activation=activation, key=key)
+
+
+def deep_linear(sizes: tuple[int, ...], *, key: Key[Array, ""]) -> eqx.nn.MLP:
+    """y = W_L ⋯ W₁ x without biases: linear in x, and not convex in its weights. Sizes as for `mlp`.
+
+    Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks", ICLR 2014.
+    """
+    hidden = _hidden(sizes)
+    width = hidden[0] if hidden else sizes[-1]
+    return eqx.nn.MLP(
+        sizes[0],
+        sizes[-1],
+        width,
+        len(hidden),
+        activation=_identity,
+        use_bias=False,
+        use_final_bias=False,
+        key=key,
+    )
+
+
+def teacher_student(
+    sizes: tuple[int, int, int],
+    student_width: int,
+    *,
+    key: Key[Array, ""],
+    activation: Callable[[Array], Array] = jnp.tanh,
+) -> tuple[eqx.nn.MLP, eqx.nn.MLP]:
+    """Two networks of one hidden layer and independent weights; the teacher labels the data that the student learns.
+
+    `datasets.from_teacher(teacher, N, inputs=…, noise=…, key=…)` makes those data. A student at least as wide as the
+    teacher can fit them.
+
+    Args:
+        sizes: the teacher's inputs, hidden width and outputs.
+        student_width: the student's hidden width.
+        key: a typed key for both.
+        activation: elementwise, of both.
+
+    Source: Saad and Solla, "On-line learning in soft committee machines", Phys. Rev. E 52 (1995) 4225.
+    """
+    teacher_key, student_key = jax.random.split(key)
+    teacher = mlp(sizes, key=teacher_key, activation=activation)
+    return teacher, mlp((sizes[0], student_width, sizes[-1]), key=student_key, activation=activation)
+
+
+def quadratic(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """z², the quadratic activation."""
+    return z * z
+
+
+def _identity(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    return z
+
+
+def _hidden(sizes: tuple[int, ...]) -> tuple[int, ...]:
     hidden = sizes[1:-1]
-    if len(sizes) < 3 or len(set(hidden)) != 1 or min(sizes) < 1:
+    if len(sizes) < 2 or len(set(hidden)) > 1 or min(sizes) < 1:
         raise ValueError(f"sizes must be (inputs, width, …, width, outputs) with one hidden width, got {sizes}")
-    return eqx.nn.MLP(sizes[0], sizes[-1], hidden[0], len(hidden), activation=activation, key=key)
-
-
-def squared_error(
-    model: Callable[[Array], Array], example: tuple[Float[Array, "*in"], Float[Array, "*out"]]
-) -> Float[Array, ""]:
-    """½|model(x) − y|² of one example."""
-    x, y = example
-    return jnp.sum((model(x) - y) ** 2) / 2
-
-
-def cross_entropy(
-    model: Callable[[Array], Array], example: tuple[Float[Array, "*in"], Int[Array, ""]]
-) -> Float[Array, ""]:
-    """−log softmax(model(x))_label of one example; labels are 0 … classes − 1."""
-    x, label = example
-    return -jax.nn.log_softmax(model(x))[label]
-
-
-def logistic_loss(
-    weights: Float[Array, " d"], example: tuple[Float[Array, " d"], Float[Array, ""]]
-) -> Float[Array, ""]:
-    """log(1 + e^{−y w·x}) of one example with label y = ±1: logistic regression without intercept."""
-    x, y = example
-    return _softplus(-y * jnp.sum(weights * x))
-
-
-@jax.custom_jvp
-def _softplus(z: Float[Array, ""]) -> Float[Array, ""]:
-    """log(1 + eᶻ), whose derivative is one logistic function; JAX's own goes through an exponential and a logarithm."""
-    return jax.nn.softplus(z)
-
-
-_softplus.defjvps(lambda tangent, _, z: tangent * jax.nn.sigmoid(z))
+    return hidden

@@ -12,7 +12,10 @@ from jaxtyping import Array, Float, PyTree, UInt32
 
 from sgdsim.covariance import symmetric_square_root
 from sgdsim.draws import Draws
+from sgdsim.problems.datasets import Dataset
+from sgdsim.problems.losses import check_labels, example_of
 from sgdsim.problems.minibatches import minibatch_indices
+from sgdsim.problems.networks import Applied
 from sgdsim.problems.problem import Problem, check_scalar
 
 Root = Literal["dense", "weighted"]
@@ -28,14 +31,20 @@ class EmpiricalRisk(Problem):
     with the drift.
 
     Args:
-        example_loss: ℓ(params, example) → scalar, a JAX function of one example.
-        data: a pytree of arrays with one leading axis of N examples, such as `(X, y)`.
-        init: the parameters to start from: any pytree (an Equinox module too) whose arrays are floating point.
+        example_loss: ℓ(params, example) → scalar, a JAX function of one example; `networks` has the usual ones of a
+            model and an (input, label), such as `networks.cross_entropy`.
+        data: a pytree of arrays with one leading axis of N examples, such as `(X, y)`, or a `Dataset`, whose training
+            examples it takes.
+        init: the parameters to start from: any pytree whose arrays and numbers are floating point, or an Equinox
+            module, where numbers that are no arrays are settings, and frozen.
+        apply: for a pair of functions `init`, `apply`: apply(params, x), where `init` are the parameters that the other
+            returned. The loss then gets the model x ↦ apply(params, x).
         weight_decay: λ ≥ 0.
         root: `"dense"` or `"weighted"`; by default dense up to 16 dimensions.
 
     Raises:
-        ValueError: on empty or non-finite data, leading axes that differ, a loss that is not a finite scalar at `init`.
+        ValueError: on empty or non-finite data, leading axes that differ, labels out of the range of a loss of
+            `networks`, a loss that is not a finite scalar at `init`.
         TypeError: on parameters that are not floating point.
     """
 
@@ -52,11 +61,12 @@ class EmpiricalRisk(Problem):
         data: PyTree[Any],
         *,
         init: PyTree[Any],
+        apply: Callable | None = None,
         weight_decay: float = 0.0,
         root: Root | None = None,
     ):
         self.data = _checked_data(data)
-        self.init, self.frozen = _checked_parameters(init)
+        self.init, self.frozen = _checked_parameters(init if apply is None else Applied(apply, init))
         if not 0 <= float(weight_decay) < float("inf"):
             raise ValueError(f"weight_decay must be finite and not negative, got {weight_decay}")
         if root not in (None, "dense", "weighted"):
@@ -67,8 +77,9 @@ class EmpiricalRisk(Problem):
         self._check_loss()
 
     def _check_loss(self) -> None:
-        example = jax.tree.map(lambda a: a[0], self.data)
-        check_scalar("example_loss", self._loss_of_example, self.x0, example)
+        check_labels(self.example_loss, eqx.combine(self.init, self.frozen), self.data)
+        point = jax.ShapeDtypeStruct((self.dim,), jax.tree.leaves(self.init)[0].dtype)
+        check_scalar("example_loss", self._loss_of_example, point, example_of(self.data))
         losses = eqx.filter_jit(self._losses)(self.x0)
         if not bool(jnp.all(jnp.isfinite(losses))):
             bad = int(jnp.argmin(jnp.isfinite(losses)))
@@ -208,6 +219,7 @@ class EmpiricalRisk(Problem):
 
 def _checked_data(data: PyTree[Any]) -> PyTree[Array]:
     """The data as JAX arrays, or a ValueError that names what is wrong."""
+    data = tuple(data) if isinstance(data, Dataset) else data
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(data)]
     if not leaves or any(leaf.ndim == 0 or leaf.shape[0] == 0 for leaf in leaves):
         raise ValueError("data must hold arrays with a leading axis of at least one example")
@@ -215,7 +227,9 @@ def _checked_data(data: PyTree[Any]) -> PyTree[Array]:
     if len(lengths) > 1:
         raise ValueError(f"data must have one number of examples, got leading axes {sorted(lengths)}")
     for leaf in leaves:
-        if np.issubdtype(leaf.dtype, np.floating) and not np.all(np.isfinite(leaf)):
+        if not (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool):
+            raise ValueError(f"data must hold numbers, got an array of {leaf.dtype}")
+        if not np.all(np.isfinite(leaf)):
             raise ValueError(
                 f"data must be finite, got {np.size(leaf) - np.isfinite(leaf).sum()} NaN or infinite entries"
             )
@@ -223,12 +237,29 @@ def _checked_data(data: PyTree[Any]) -> PyTree[Array]:
 
 
 def _checked_parameters(init: PyTree[Any]) -> tuple[PyTree[Array], Any]:
-    """The floating-point arrays of the parameters, in one precision, and what is not an array."""
-    arrays, frozen = eqx.partition(init, eqx.is_array_like)
-    for leaf in jax.tree.leaves(arrays):
+    """The floating-point arrays of the parameters, in one precision, and what is not a parameter."""
+    arrays, frozen = eqx.partition(init, jax.tree.map(_is_parameter, init, is_leaf=_is_module))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(f"init must hold floating-point arrays, got {jnp.result_type(leaf)}")
+            place = jax.tree_util.keystr(path)
+            raise TypeError(
+                f"init must hold floating-point arrays, got {jnp.result_type(leaf)}{place and f' at {place}'}"
+            )
     if not jax.tree.leaves(arrays):
         raise ValueError("init must hold at least one floating-point array")
     dtype = jnp.result_type(*jax.tree.leaves(arrays))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=dtype), arrays), frozen
+
+
+def _is_module(node: Any) -> bool:
+    return isinstance(node, eqx.Module)
+
+
+def _is_parameter(node: Any) -> PyTree[bool]:
+    """Which leaves are parameters: arrays and numbers, but in an Equinox module arrays alone, as Equinox has it.
+
+    A module's numbers are its settings, such as the rate of a dropout.
+    """
+    if not _is_module(node):
+        return eqx.is_array_like(node)
+    return jax.tree.map(lambda leaf: eqx.is_array(leaf) or isinstance(leaf, np.ndarray), node)
