@@ -61,14 +61,14 @@ def derivatives(problem, x, vectors):
     """By reverse mode (the library's own), by forward mode, and by central differences of losses and of gradients."""
     h = 1e-5
     steps = h * jnp.eye(problem.dim)
-    above, below = jnp.split(jax.vmap(problem._losses)(x + jnp.concatenate([steps, -steps])), 2)
+    above, below = jnp.split(jax.vmap(problem.losses)(x + jnp.concatenate([steps, -steps])), 2)
     points = jnp.concatenate([x[None], x + h * vectors, x - h * vectors])
     gradient, *sides = jnp.split(jax.vmap(problem.gradient)(points), [1, 1 + len(vectors)])
     cloud = jnp.broadcast_to(x[:, None], (problem.dim, N))
     return {
         "gradient": gradient[0],
         "reverse": problem.example_gradients(x),
-        "forward": jax.jacfwd(problem._losses)(x),
+        "forward": jax.jacfwd(problem.losses)(x),
         "differences": (above - below).T / (2 * h),
         "covariance": problem.noise_covariance(x),
         "columns": problem.noise(cloud, jnp.eye(N)),

@@ -9,9 +9,10 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float, Int, PyTree
 
-from sgdsim.measures.operators import checked_point, checked_tile, finite_sum, losses, mean_gradient, sum_over_tiles
+from sgdsim.measures.operators import checked_point, checked_tile, finite_sum, mean_gradient
 from sgdsim.problems.problem import Problem
 from sgdsim.problems.risk import EmpiricalRisk
+from sgdsim.problems.tiles import sum_over_tiles
 
 TILE_NUMBERS = 2**24  # numbers in a tile of gradients, unless its size is given; two tiles are held at a time
 LARGEST_MATRIX = 20_000  # min(d, N) above which the whole spectrum of D is refused
@@ -146,12 +147,7 @@ def _centred_gradients(
 ) -> Float[Array, "tile d"]:
     """∇ℓᵢ − ∇ℓ of the examples from `begin` on; past the end the last one is repeated."""
     places = jnp.minimum(begin + jnp.arange(tile), risk.num_examples - 1)
-    return _gradients(risk, x, jax.tree.map(lambda a: a[places], risk.data)) - mean
-
-
-def _gradients(risk: EmpiricalRisk, x: Float[Array, " d"], data: PyTree[Array]) -> Float[Array, "n d"]:
-    one = jax.grad(lambda y, z: losses(risk, y, jax.tree.map(lambda a: a[None], z))[0])
-    return jax.vmap(one, (None, 0))(x, data)
+    return risk.example_gradients(x, jax.tree.map(lambda a: a[places], risk.data)) - mean
 
 
 @jax.jit
@@ -164,7 +160,7 @@ def _scatter(risk: EmpiricalRisk, x: Float[Array, " d"], mean: Float[Array, " d"
     """Σ (∇ℓᵢ − ∇ℓ)(∇ℓᵢ − ∇ℓ)ᵀ."""
 
     def of_tile(data: PyTree[Array]) -> Float[Array, "d d"]:
-        rows = _gradients(risk, x, data) - mean
+        rows = risk.example_gradients(x, data) - mean
         return jnp.matmul(rows.T, rows, precision=jax.lax.Precision.HIGHEST)
 
     return sum_over_tiles(of_tile, risk.data, tile)

@@ -1,7 +1,5 @@
 """The Hessian, D(x) and the Fisher matrix as products with a vector: no d × d matrix, no N × d array."""
 
-from collections.abc import Callable
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,8 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from sgdsim.problems.perturbed import Perturbed
 from sgdsim.problems.problem import Problem
 from sgdsim.problems.risk import EmpiricalRisk
-
-EXAMPLES = 512  # examples whose activations are held at a time
+from sgdsim.problems.tiles import EXAMPLES, sum_over_tiles
 
 
 class Hessian(eqx.Module):
@@ -74,7 +71,7 @@ class NoiseCovariance(eqx.Module):
         risk, along_mean = self.risk, jnp.sum(self.mean * v)
 
         def weighted_gradient(tile: PyTree[Array]) -> Float[Array, " d"]:
-            _, along = jax.linearize(lambda y: losses(risk, y, tile), self.x)
+            _, along = jax.linearize(lambda y: risk.losses(y, tile), self.x)
             (gradient,) = jax.linear_transpose(along, v)(along(v) - along_mean)
             return gradient
 
@@ -124,7 +121,7 @@ class Fisher(eqx.Module):
     def _losses_of_labels(self, x: Float[Array, " d"], inputs: PyTree[Array]) -> Float[Array, "n classes"]:
         def labelled(c: Int[Array, ""]) -> Float[Array, " n"]:
             count = jax.tree.leaves(inputs)[0].shape[0]
-            return losses(self.risk, x, (inputs, jnp.full(count, c, self.risk.data[1].dtype)))
+            return self.risk.losses(x, (inputs, jnp.full(count, c, self.risk.data[1].dtype)))
 
         return jax.vmap(labelled, out_axes=1)(jnp.arange(self.classes))
 
@@ -139,12 +136,6 @@ class Fisher(eqx.Module):
         return sum_over_tiles(weighted_gradient, self.risk.data, self.tile) / self.risk.num_examples
 
 
-def losses(risk: EmpiricalRisk, x: Float[Array, " d"], data: PyTree[Array]) -> Float[Array, " n"]:
-    """ℓ(x, z) of some examples, without weight decay, in the dtype of x."""
-    parameters = risk.parameters(x)
-    return jax.vmap(lambda z: risk.example_loss(parameters, z))(data).astype(x.dtype)
-
-
 def finite_sum(problem: Problem) -> tuple[EmpiricalRisk | None, Float[Array, ""] | float]:
     """The finite sum whose minibatches make a problem's noise, and the variance ε² added to it; None without one."""
     inner, variance = (problem.problem, problem.variance) if isinstance(problem, Perturbed) else (problem, 0.0)
@@ -154,23 +145,8 @@ def finite_sum(problem: Problem) -> tuple[EmpiricalRisk | None, Float[Array, ""]
 @eqx.filter_jit
 def mean_gradient(risk: EmpiricalRisk, x: Float[Array, " d"], tile: int) -> Float[Array, " d"]:
     """(1/N) Σ ∇ℓᵢ, without weight decay, `tile` examples at a time."""
-    gradient = jax.grad(lambda y, data: jnp.sum(losses(risk, y, data)))
+    gradient = jax.grad(lambda y, data: jnp.sum(risk.losses(y, data)))
     return sum_over_tiles(lambda data: gradient(x, data), risk.data, tile) / risk.num_examples
-
-
-def sum_over_tiles(function: Callable[[PyTree[Array]], Array], data: PyTree[Array], tile: int) -> Array:
-    """Σ function(tile) over the examples, `tile` of them at a time; the last tile may be shorter."""
-    count = jax.tree.leaves(data)[0].shape[0]
-    whole = count - count % tile
-    parts = []
-    if whole:
-        tiles = jax.tree.map(lambda a: a[:whole].reshape(-1, tile, *a.shape[1:]), data)
-        like = jax.eval_shape(function, jax.tree.map(lambda a: a[0], tiles))
-        start = jnp.zeros(like.shape, like.dtype)
-        parts.append(jax.lax.scan(lambda total, each: (total + function(each), None), start, tiles)[0])
-    if whole < count:
-        parts.append(function(jax.tree.map(lambda a: a[whole:], data)))
-    return sum(parts[1:], parts[0])
 
 
 def checked_tile(tile: int) -> int:

@@ -17,9 +17,10 @@ from sgdsim.problems.losses import check_labels, example_of
 from sgdsim.problems.minibatches import minibatch_indices
 from sgdsim.problems.networks import Applied
 from sgdsim.problems.problem import Problem, check_scalar
+from sgdsim.problems.tiles import fold_over_tiles, gradient_tile, sum_over_tiles
 
 Root = Literal["dense", "weighted"]
-TILE = 32  # examples whose gradients are held at a time
+Moments = tuple[Float[Array, " d"], Float[Array, "*moment"], Float[Array, ""]]
 DENSE_ROOT_LIMIT = 16  # dimensions up to which a d × d root is cheaper than N normals
 
 
@@ -80,7 +81,7 @@ class EmpiricalRisk(Problem):
         check_labels(self.example_loss, eqx.combine(self.init, self.frozen), self.data)
         point = jax.ShapeDtypeStruct((self.dim,), jax.tree.leaves(self.init)[0].dtype)
         check_scalar("example_loss", self._loss_of_example, point, example_of(self.data))
-        losses = eqx.filter_jit(self._losses)(self.x0)
+        losses = eqx.filter_jit(self.losses)(self.x0)
         if not bool(jnp.all(jnp.isfinite(losses))):
             bad = int(jnp.argmin(jnp.isfinite(losses)))
             raise ValueError(f"example_loss must be finite at init, got {losses[bad]} for example {bad}")
@@ -114,17 +115,24 @@ class EmpiricalRisk(Problem):
     def _loss_of_example(self, x: Float[Array, " d"], example: PyTree[Array]) -> Float[Array, ""]:
         return self.example_loss(self.parameters(x), example)
 
-    def _losses(self, x: Float[Array, " d"], data: PyTree[Array] | None = None) -> Float[Array, " N"]:
-        """ℓ(x, zᵢ) of each example, without weight decay."""
+    def losses(self, x: Float[Array, " d"], data: PyTree[Array] | None = None) -> Float[Array, " n"]:
+        """ℓ(x, zᵢ) of each of its examples, or of those given, without weight decay, in the dtype of x."""
         params = self.parameters(x)
-        return jax.vmap(lambda z: self.example_loss(params, z))(self.data if data is None else data)
+        return jax.vmap(lambda z: self.example_loss(params, z))(self.data if data is None else data).astype(x.dtype)
 
-    def example_gradients(self, x: Float[Array, " d"]) -> Float[Array, "N d"]:
-        """∇ℓ(x, zᵢ) of each example, without weight decay."""
-        return jax.vmap(jax.grad(self._loss_of_example), (None, 0))(x, self.data)
+    def example_gradients(self, x: Float[Array, " d"], data: PyTree[Array] | None = None) -> Float[Array, "n d"]:
+        """∇ℓ(x, zᵢ) of each of its examples, or of those given, without weight decay."""
+        data = self.data if data is None else data
+        return jax.vmap(jax.grad(self._loss_of_example), (None, 0))(x, data)
 
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return jnp.mean(self._losses(x)) + self.weight_decay / 2 * jnp.sum(x * x)
+        return jnp.mean(self.losses(x)) + self.weight_decay / 2 * jnp.sum(x * x)
+
+    def gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        def of_tile(data: PyTree[Array]) -> Float[Array, " d"]:
+            return jax.grad(lambda y: jnp.sum(self.losses(y, data)))(x)
+
+        return sum_over_tiles(of_tile, self.data) / self.num_examples + self.weight_decay * x
 
     def noise_covariance(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         return self._gradient_and_covariance(x)[1]
@@ -147,25 +155,19 @@ class EmpiricalRisk(Problem):
         never subtracts large numbers as a mean of squares would.
         """
 
-        def join(
-            moments: tuple[Float[Array, " d"], Float[Array, "*moment"], Float[Array, ""]], tile: PyTree[Array]
-        ) -> tuple[tuple[Float[Array, " d"], Float[Array, "*moment"], Float[Array, ""]], None]:
+        def join(moments: Moments, tile: PyTree[Array]) -> Moments:
             mean, total, seen = moments
-            gradients = jax.vmap(jax.grad(self._loss_of_example), (None, 0))(x, tile)
+            gradients = self.example_gradients(x, tile)
             tile_mean = jnp.mean(gradients, axis=0)
             step, share = tile_mean - mean, len(gradients) / (seen + len(gradients))
             spread = jnp.sum(jax.vmap(square)(gradients - tile_mean), axis=0)
             total = total + spread + seen * share * square(step)
-            return (mean + share * step, total, seen + len(gradients)), None
+            return mean + share * step, total, seen + len(gradients)
 
-        count = self.num_examples
-        whole = count - count % TILE
-        tiles = jax.tree.map(lambda a: a[:whole].reshape(-1, TILE, *a.shape[1:]), self.data)
         zero = jnp.zeros_like(x)
-        moments, _ = jax.lax.scan(join, (zero, square(zero), jnp.zeros((), x.dtype)), tiles)
-        if whole < count:
-            moments, _ = join(moments, jax.tree.map(lambda a: a[whole:], self.data))
-        return moments[0], moments[1] / count
+        start = (zero, square(zero), jnp.zeros((), x.dtype))
+        mean, total, _ = fold_over_tiles(join, start, self.data, gradient_tile(self.dim))
+        return mean, total / self.num_examples
 
     def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
         if self.has_dense_root:
@@ -202,7 +204,12 @@ class EmpiricalRisk(Problem):
     ) -> Float[Array, " d"]:
         count = self.num_examples
         weights = noise_scale * count**-0.5 * (xi - jnp.mean(xi)) - drift_scale / count
-        (gradient,) = jax.vjp(self._losses, x)[1](weights.astype(x.dtype))
+
+        def of_tile(tile: tuple[PyTree[Array], Float[Array, " n"]]) -> Float[Array, " d"]:
+            (gradient,) = jax.vjp(lambda y: self.losses(y, tile[0]), x)[1](tile[1])
+            return gradient
+
+        gradient = sum_over_tiles(of_tile, (self.data, weights.astype(x.dtype)))
         return gradient - drift_scale * self.weight_decay * x
 
     def minibatch_gradient(
@@ -212,7 +219,7 @@ class EmpiricalRisk(Problem):
 
         def gradient(y: Float[Array, " d"], batch: UInt32[Array, " B"]) -> Float[Array, " d"]:
             examples = jax.tree.map(lambda a: a[batch], self.data)
-            return jax.grad(lambda z: jnp.mean(self._losses(z, examples)))(y)
+            return jax.grad(lambda z: jnp.mean(self.losses(z, examples)))(y)
 
         return jax.vmap(gradient, (1, 1), 1)(x, indices) + self.weight_decay * x
 
