@@ -105,11 +105,13 @@ def test_gradients_covariance_its_root_and_hessian_products_agree(family):
 
 def test_outputs_are_the_formulas():
     x = jnp.asarray([0.3, -0.8, 0.5])
-    layers = networks.mlp((3, 3, 3, 3), key=KEY, activation=networks.quadratic)
+    model = networks.mlp((3, 5, 2, 4), key=KEY, activation=networks.quadratic)
+    *hidden, last = model.layers[::2]
     h = x
-    for layer in layers.layers[:-1]:
+    for layer in hidden:
         h = (layer.weight @ h + layer.bias) ** 2
-    assert np.allclose(layers(x), layers.layers[-1].weight @ h + layers.layers[-1].bias)
+    assert [layer.weight.shape for layer in (*hidden, last)] == [(5, 3), (2, 5), (4, 2)]
+    assert np.allclose(model(x), last.weight @ h + last.bias)
 
     deep = networks.deep_linear((3, 3, 3, 2), key=KEY)
     product = np.linalg.multi_dot([layer.weight for layer in reversed(deep.layers)])
@@ -119,7 +121,7 @@ def test_outputs_are_the_formulas():
     residual = networks.Residual((3, 3, 3), blocks=2, key=KEY)
     h = residual.first.weight @ x + residual.first.bias
     for block in residual.blocks:
-        inner, outer = block.layers
+        inner, _, outer = block.layers
         h = h + outer.weight @ jnp.tanh(inner.weight @ h + inner.bias) + outer.bias
     assert np.allclose(residual(x), residual.last.weight @ h + residual.last.bias)
 
@@ -197,7 +199,7 @@ def test_networks_take_the_type_of_their_weights():
     [
         (lambda: networks.mlp((3,), key=KEY), "sizes must be"),
         (lambda: networks.mlp((3, 0, 2), key=KEY), "sizes must be"),
-        (lambda: networks.deep_linear((3, 2, 4, 2), key=KEY), "sizes must be"),
+        (lambda: networks.deep_linear((3, -2, 2), key=KEY), "sizes must be"),
         (lambda: networks.Residual((3, 0, 2), blocks=1, key=KEY), "sizes must be"),
         (lambda: networks.Residual((3, 4, 2), blocks=0, key=KEY), "blocks must be at least 1"),
     ],

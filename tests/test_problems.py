@@ -198,7 +198,7 @@ def test_networks_and_datasets():
         ),
         (lambda: ss.Perturbed(logistic(), 0.0), ValueError, "variance must be positive"),
         (lambda: ss.datasets.breast_cancer(("mean hat size",)), ValueError, "features must be among"),
-        (lambda: networks.mlp((3, 4, 5, 2), key=jax.random.key(0)), ValueError, "sizes must be"),
+        (lambda: networks.mlp((3, 0, 2), key=jax.random.key(0)), ValueError, "sizes must be"),
     ],
 )
 def test_bad_input(make, error, message):

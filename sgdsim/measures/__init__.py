@@ -27,6 +27,7 @@ from sgdsim.measures.kramers_moyal import (
     regress_drift,
 )
 from sgdsim.measures.kurtosis import excess_kurtosis
+from sgdsim.measures.loss import mean_loss
 from sgdsim.measures.moment_kl import moment_kl
 from sgdsim.measures.moments import covariance, mean, mean_distance, total_variance
 from sgdsim.measures.over_times import over_times
@@ -79,6 +80,7 @@ __all__ = [
     "leading_plane",
     "mean",
     "mean_distance",
+    "mean_loss",
     "merge",
     "moment_kl",
     "over_times",

@@ -103,7 +103,7 @@ class Residual(eqx.Module):
     """
 
     first: eqx.nn.Linear
-    blocks: tuple[eqx.nn.MLP, ...]
+    blocks: tuple[eqx.nn.Sequential, ...]
     last: eqx.nn.Linear
 
     def __init__(
@@ -136,40 +136,42 @@ def mlp(
     *,
     key: Key[Array, ""],
     activation: Callable[[Array], Array] = jnp.tanh,
-) -> eqx.nn.MLP:
-    """A fully connected network with one hidden width, such as (64, 16, 10): Equinox's MLP, (in,) → (out,).
+) -> eqx.nn.Sequential:
+    """A fully connected network such as (64, 32, 16, 10), of any depth and widths: (in,) → (out,).
 
     Args:
-        sizes: inputs, the hidden width as often as there are hidden layers, outputs; without one, the linear model.
+        sizes: inputs, the width of each hidden layer, outputs; without a hidden layer, the linear model.
         key: a typed key for Equinox's initial weights.
         activation: elementwise, such as `jnp.tanh`, `jax.nn.relu` or `quadratic`.
 
     Raises:
-        ValueError: on sizes that are not of that form.
+        ValueError: on sizes that are not at least two positive numbers.
     """
-    hidden = _hidden(sizes)
-    width = hidden[0] if hidden else sizes[-1]
-    return eqx.nn.MLP(sizes[0], sizes[-1], width, len(hidden), activation=activation, key=key)
+    return _stack(sizes, activation, use_bias=True, key=key)
 
 
-def deep_linear(sizes: tuple[int, ...], *, key: Key[Array, ""]) -> eqx.nn.MLP:
+def deep_linear(sizes: tuple[int, ...], *, key: Key[Array, ""]) -> eqx.nn.Sequential:
     """y = W_L ⋯ W₁ x without biases: linear in x, and not convex in its weights. Sizes as for `mlp`.
 
     Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
     networks", ICLR 2014.
     """
-    hidden = _hidden(sizes)
-    width = hidden[0] if hidden else sizes[-1]
-    return eqx.nn.MLP(
-        sizes[0],
-        sizes[-1],
-        width,
-        len(hidden),
-        activation=_identity,
-        use_bias=False,
-        use_final_bias=False,
-        key=key,
-    )
+    return _stack(sizes, None, use_bias=False, key=key)
+
+
+def _stack(
+    sizes: tuple[int, ...], activation: Callable[[Array], Array] | None, *, use_bias: bool, key: Key[Array, ""]
+) -> eqx.nn.Sequential:
+    """Equinox's linear layers, with the activation between them."""
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes must be inputs, hidden widths and outputs, all positive; got {sizes}")
+    layers: list[Any] = []
+    keys = jax.random.split(key, len(sizes) - 1)
+    for width, following, layer_key in zip(sizes, sizes[1:], keys, strict=False):
+        if layers and activation is not None:
+            layers.append(eqx.nn.Lambda(activation))
+        layers.append(eqx.nn.Linear(width, following, use_bias=use_bias, key=layer_key))
+    return eqx.nn.Sequential(layers)
 
 
 def teacher_student(
@@ -178,7 +180,7 @@ def teacher_student(
     *,
     key: Key[Array, ""],
     activation: Callable[[Array], Array] = jnp.tanh,
-) -> tuple[eqx.nn.MLP, eqx.nn.MLP]:
+) -> tuple[eqx.nn.Sequential, eqx.nn.Sequential]:
     """Two networks of one hidden layer and independent weights; the teacher labels the data that the student learns.
 
     `datasets.from_teacher(teacher, N, inputs=…, noise=…, key=…)` makes those data. A student at least as wide as the
@@ -200,14 +202,3 @@ def teacher_student(
 def quadratic(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """z², the quadratic activation."""
     return z * z
-
-
-def _identity(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    return z
-
-
-def _hidden(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    hidden = sizes[1:-1]
-    if len(sizes) < 2 or len(set(hidden)) > 1 or min(sizes) < 1:
-        raise ValueError(f"sizes must be (inputs, width, …, width, outputs) with one hidden width, got {sizes}")
-    return hidden

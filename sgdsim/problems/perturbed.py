@@ -77,6 +77,19 @@ class Perturbed(Problem):
         inner = self.problem.noise_size
         return self.problem.noise(x, xi[:inner]) + jnp.sqrt(self.variance) * xi[inner:]
 
+    def langevin_increment(
+        self,
+        x: Float[Array, "d P"],
+        xi: Float[Array, "m P"],
+        drift_scale: Float[Array, ""],
+        noise_scale: Float[Array, ""],
+    ) -> Float[Array, "d P"]:
+        if self.has_dense_root:
+            return super().langevin_increment(x, xi, drift_scale, noise_scale)
+        inner = self.problem.noise_size
+        own = noise_scale * jnp.sqrt(self.variance) * xi[inner:]
+        return self.problem.langevin_increment(x, xi[:inner], drift_scale, noise_scale) + own
+
     def minibatch_gradient(
         self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
     ) -> Float[Array, "d P"]:

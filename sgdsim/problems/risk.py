@@ -14,12 +14,12 @@ from sgdsim.covariance import symmetric_square_root
 from sgdsim.draws import Draws
 from sgdsim.problems.datasets import Dataset
 from sgdsim.problems.losses import check_labels, example_of
-from sgdsim.problems.minibatches import minibatch_indices
+from sgdsim.problems.minibatches import minibatch_indices, permute
 from sgdsim.problems.networks import Applied
 from sgdsim.problems.problem import Problem, check_scalar
 from sgdsim.problems.tiles import fold_over_tiles, gradient_tile, sum_over_tiles
 
-Root = Literal["dense", "weighted"]
+Root = Literal["dense", "weighted"] | int
 Moments = tuple[Float[Array, " d"], Float[Array, "*moment"], Float[Array, ""]]
 DENSE_ROOT_LIMIT = 16  # dimensions up to which a d × d root is cheaper than N normals
 
@@ -27,9 +27,12 @@ DENSE_ROOT_LIMIT = 16  # dimensions up to which a d × d root is cheaper than N 
 class EmpiricalRisk(Problem):
     """f(x) = (1/N) Σ ℓ(x, zᵢ) + (λ/2)|x|², with D(x) = (1/N) Σ (∇ℓᵢ − ∇ℓ)(∇ℓᵢ − ∇ℓ)ᵀ of its own examples.
 
-    Two square roots of D(x) are offered. `"dense"` is the symmetric d × d root. `"weighted"` needs no matrix: with ξ ∈
-    Rᴺ, N^(−1/2) Σ (∇ℓᵢ − ∇ℓ) ξᵢ is one weighted gradient, exactly positive semidefinite, O(Nd), and shares its pass
-    with the drift.
+    Three square roots of D(x) are offered. `"dense"` is the symmetric d × d root. `"weighted"` needs no matrix: with
+    ξ ∈ Rᴺ, N^(−1/2) Σ (∇ℓᵢ − ∇ℓ) ξᵢ is one weighted gradient, exactly positive semidefinite, O(Nd), and shares its
+    pass with the drift. A number M is the same over M examples that are drawn anew for every increment, with M^(−1/2)
+    and centred with the gradient of all N: its covariance is D(x) over the draws of both, at M normals for N, but for
+    one draw of examples it is Gaussian in M directions only. Two Brownian paths that differ in their sub-steps draw
+    different examples, so that `Langevin.halved` is then no paired run.
 
     Args:
         example_loss: ℓ(params, example) → scalar, a JAX function of one example; `networks` has the usual ones of a
@@ -41,7 +44,7 @@ class EmpiricalRisk(Problem):
         apply: for a pair of functions `init`, `apply`: apply(params, x), where `init` are the parameters that the other
             returned. The loss then gets the model x ↦ apply(params, x).
         weight_decay: λ ≥ 0.
-        root: `"dense"` or `"weighted"`; by default dense up to 16 dimensions.
+        root: `"dense"`, `"weighted"`, or M, 1 ≤ M ≤ N; by default dense up to 16 dimensions and weighted beyond.
 
     Raises:
         ValueError: on empty or non-finite data, leading axes that differ, labels out of the range of a loss of
@@ -54,7 +57,7 @@ class EmpiricalRisk(Problem):
     weight_decay: Float[Array, ""]
     init: PyTree[Array]
     frozen: Any
-    root: str = eqx.field(static=True)
+    root: str | int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -70,8 +73,7 @@ class EmpiricalRisk(Problem):
         self.init, self.frozen = _checked_parameters(init if apply is None else Applied(apply, init))
         if not 0 <= float(weight_decay) < float("inf"):
             raise ValueError(f"weight_decay must be finite and not negative, got {weight_decay}")
-        if root not in (None, "dense", "weighted"):
-            raise ValueError(f"root must be 'dense' or 'weighted', got {root!r}")
+        _check_root(root, self.num_examples)
         self.example_loss = example_loss
         self.weight_decay = jnp.asarray(weight_decay, dtype=float)
         self.root = root or ("dense" if self.dim <= DENSE_ROOT_LIMIT else "weighted")
@@ -105,6 +107,8 @@ class EmpiricalRisk(Problem):
 
     @property
     def noise_size(self) -> int:
+        if isinstance(self.root, int):
+            return self.root + 2  # the last two choose the examples
         return self.dim if self.has_dense_root else self.num_examples
 
     def parameters(self, x: Float[Array, " d"]) -> PyTree:
@@ -198,12 +202,14 @@ class EmpiricalRisk(Problem):
     def _weighted_increment(
         self,
         x: Float[Array, " d"],
-        xi: Float[Array, " N"],
+        xi: Float[Array, " m"],
         drift_scale: Float[Array, ""],
         noise_scale: Float[Array, ""],
     ) -> Float[Array, " d"]:
-        count = self.num_examples
-        weights = noise_scale * count**-0.5 * (xi - jnp.mean(xi)) - drift_scale / count
+        count, spread = self.num_examples, xi
+        if isinstance(self.root, int):
+            spread = jnp.zeros(count, xi.dtype).at[self._subset(xi[-2:])].set((count / self.root) ** 0.5 * xi[:-2])
+        weights = noise_scale * count**-0.5 * (spread - jnp.mean(spread)) - drift_scale / count
 
         def of_tile(tile: tuple[PyTree[Array], Float[Array, " n"]]) -> Float[Array, " d"]:
             (gradient,) = jax.vjp(lambda y: self.losses(y, tile[0]), x)[1](tile[1])
@@ -211,6 +217,12 @@ class EmpiricalRisk(Problem):
 
         gradient = sum_over_tiles(of_tile, (self.data, weights.astype(x.dtype)))
         return gradient - drift_scale * self.weight_decay * x
+
+    def _subset(self, chance: Float[Array, "2"]) -> UInt32[Array, " M"]:
+        """M different examples, chosen by the bits of two normals."""
+        words = jax.lax.bitcast_convert_type(chance.astype(jnp.float32), jnp.uint32)[:, None, None]
+        places = jnp.arange(self.root, dtype=jnp.uint32)[:, None]
+        return permute(places, self.num_examples, (words[0], words[1]))[:, 0]
 
     def minibatch_gradient(
         self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
@@ -222,6 +234,12 @@ class EmpiricalRisk(Problem):
             return jax.grad(lambda z: jnp.mean(self.losses(z, examples)))(y)
 
         return jax.vmap(gradient, (1, 1), 1)(x, indices) + self.weight_decay * x
+
+
+def _check_root(root: Any, count: int) -> None:
+    is_number = isinstance(root, int | np.integer) and not isinstance(root, bool)
+    if not (root in (None, "dense", "weighted") or (is_number and 1 <= root <= count)):
+        raise ValueError(f"root must be 'dense', 'weighted' or a number of examples up to N = {count}, got {root!r}")
 
 
 def _checked_data(data: PyTree[Any]) -> PyTree[Array]:

@@ -22,6 +22,7 @@ from sgdsim.measures import (
     kl_between_densities,
     mean,
     mean_distance,
+    mean_loss,
     paired_kl,
     sliced_wasserstein,
     total_variance,
@@ -36,7 +37,7 @@ from sgdsim.studies.steady_grid import steady_widths
 from sgdsim.studies.validity import validity
 
 GRID_DIMENSIONS = 3  # a density is put on a grid up to here
-BIAS_PARTICLES = 2_000  # particles run again with half the sub-step
+BIAS_PARTICLES, BIAS_REPLICAS = 2_000, 8  # particles run again with half the sub-step, on a grid and beyond
 FEWEST_ON_GRID, FEWEST = 100, 10  # particles below which a divergence, or a distance, says nothing
 SHORT = 0.01  # of a relaxation time: the step over which Langevin's own drift and diffusion are measured
 LATE_POINTS = 16  # late positions from which minima are looked for
@@ -98,7 +99,7 @@ def compare(
     chain = simulate(sgd, start, particles=particles, key=sgd_key, progress=_bar("SGD", progress), **run)
     cloud = simulate(limit, start, particles=particles, key=langevin_key, progress=_bar("Langevin", progress), **run)
     # Particles are keyed by number, so these are the cloud's first ones again, on the same Brownian paths.
-    few = min(cloud.particles.shape[1], BIAS_PARTICLES if sgd.dim <= GRID_DIMENSIONS else 16)
+    few = min(cloud.particles.shape[1], BIAS_PARTICLES if sgd.dim <= GRID_DIMENSIONS else BIAS_REPLICAS)
     head = start if isinstance(start, Gaussian) or np.ndim(start) == 1 else np.asarray(start)[:few]
     halved = simulate(
         limit.halved(),
@@ -336,11 +337,10 @@ def _distances(
     sgd: SGD, chain: Trajectory, cloud: Trajectory, halved: Trajectory, key: Key[Array, ""]
 ) -> DistanceComparison:
     """Hold the two clouds against each other where no grid can be."""
-    loss = jax.jit(jax.vmap(sgd.problem.loss))
     few = halved.particles.shape[1]
 
     def losses(trajectory: Trajectory) -> tuple[Estimate, ...]:
-        return tuple(mean(np.asarray(loss(x))[:, None])[0] for x in trajectory.particles)
+        return tuple(mean_loss(sgd.problem, x) for x in trajectory.particles)
 
     gap = cloud.particles[:, :few].astype(float) - halved.particles
     # Halving the step leaves 2^−p of a path's error, p the strong order: 1 with additive noise, ½ for Euler with D(x).

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +19,7 @@ from sgdsim.density.fields import potential_at
 from sgdsim.density.fit import fitted_grid
 from sgdsim.draws import key_words
 from sgdsim.ensemble import Gaussian, simulate
-from sgdsim.measures import Estimate, kl, mean, over_times
+from sgdsim.measures import Estimate, kl, mean_loss, over_times
 from sgdsim.problems import Problem
 from sgdsim.processes import SGD, ScheduledSGD
 from sgdsim.studies.local_quadratic import LocalQuadratic
@@ -302,13 +301,7 @@ def _harmonic(chain: ScheduledSGD, begin: int, end: int) -> tuple[float, float]:
 
 def _mean_loss(problem: Problem, least: float, particles: Float[np.ndarray, "P d"]) -> Estimate:
     """⟨f⟩ − min f; diverged particles are left out and counted."""
-    losses = _losses(problem, jnp.asarray(particles, dtype=float))
-    return mean(np.asarray(losses)[:, None])[0] - least
-
-
-@eqx.filter_jit
-def _losses(problem: Problem, x: Float[Array, "P d"]) -> Float[Array, " P"]:
-    return jax.vmap(problem.loss)(x)
+    return mean_loss(problem, particles) - least
 
 
 def _cosine(

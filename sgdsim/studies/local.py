@@ -12,7 +12,7 @@ from sgdsim.ensemble import Process, simulate
 from sgdsim.measures import Estimate, kinetic_temperature, regress_diffusion, regress_drift
 from sgdsim.problems import Problem
 
-PAIRS = 20_000  # single steps to measure from
+PAIRS, NUMBERS = 20_000, 500_000  # single steps to measure from, and coordinates: each of a step's d says something
 BATCH = 64  # positions whose predicted fields are computed at a time
 
 
@@ -63,9 +63,9 @@ def measure_local(
 
 
 def spread_over_path(particles: Float[np.ndarray, "T P d"]) -> Float[np.ndarray, "n d"]:
-    """Finite positions from all along a path, at most `PAIRS` of them, each particle used as rarely as possible."""
+    """Finite positions from all along a path, each particle used as rarely as possible."""
     snapshots, count, dim = particles.shape
-    per_snapshot = min(count, -(-PAIRS // snapshots))
+    per_snapshot = min(count, -(-min(PAIRS, NUMBERS // dim) // snapshots))
     chosen = [np.roll(particles[i], -i * per_snapshot, axis=0)[:per_snapshot] for i in range(snapshots)]
     rows = np.concatenate(chosen).reshape(-1, dim)
     return rows[np.isfinite(rows).all(axis=1)]

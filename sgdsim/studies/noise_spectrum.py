@@ -9,7 +9,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from sgdsim import plots
 from sgdsim.draws import key_words
 from sgdsim.ensemble import Gaussian, simulate
 from sgdsim.measures import Estimate
+from sgdsim.measures.loss import losses
 from sgdsim.measures.noise_spectrum import SINGLE_PRECISION, NoiseSpectrum
 from sgdsim.measures.noise_spectrum import noise_spectrum as spectrum_at
 from sgdsim.plots.noise_spectrum import noise_spectrum as figure
@@ -223,7 +223,8 @@ def noise_spectrum(
             halves.append(spectrum_at(half, cloud[0], tile=tile).rank())
     extra = {"replicas": int(kept.size), "steps": int(looks[-1]), "tile": tile}
     settings = process_settings(sgd) | {"weight_decay": float(risk.weight_decay)} | extra
-    return _collected(name, settings, looks, spectra, np.array(halves), _losses(risk, x), int(np.sum(~kept)))
+    at_looks = np.array([losses(risk, cloud) for cloud in x])
+    return _collected(name, settings, looks, spectra, np.array(halves), at_looks, int(np.sum(~kept)))
 
 
 def _collected(
@@ -286,15 +287,6 @@ def _looks(steps: int, at: Sequence[int] | None) -> Int[np.ndarray, " T"]:
     if looks.ndim != 1 or len(looks) == 0 or looks.dtype.kind not in "iu" or looks.min() < 0 or looks.max() > steps:
         raise ValueError(f"at must be whole numbers from 0 to steps = {steps}, got {at}")
     return np.unique(looks)
-
-
-@eqx.filter_jit
-def _loss(risk: EmpiricalRisk, x: Float[Array, " d"]) -> Float[Array, ""]:
-    return risk.loss(x)
-
-
-def _losses(risk: EmpiricalRisk, x: Float[np.ndarray, "T R d"]) -> Float[np.ndarray, "T R"]:
-    return np.array([[float(_loss(risk, jnp.asarray(point))) for point in cloud] for cloud in x])
 
 
 def _percent(share: Estimate) -> str:

@@ -8,11 +8,14 @@ from jaxtyping import Array, Float, Key
 
 from sgdsim.ensemble import simulate
 from sgdsim.measures import Estimate, curvature, excess_kurtosis
+from sgdsim.measures.operators import Hessian
+from sgdsim.measures.spectrum import top_eigenpairs
 from sgdsim.processes import SGD
 
 POINTS = 8  # late positions at which curvature and noise are looked at
 BATCHES = 512  # minibatches drawn at each
-HESSIAN_LIMIT = 2048  # dimensions beyond which a dense Hessian is not formed
+HESSIAN_LIMIT = 256  # dimensions beyond which only the largest curvature is sought, by Lanczos iteration
+TOLERANCE = 1e-3  # of that one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +24,10 @@ class Validity:
 
     Attributes:
         step_times_curvature: ηk_max, the learning rate times the largest curvature; the chain is unstable beyond
-            2(1 + μ), and the limit is a limit of small values. NaN where d is too large for a Hessian.
+            2(1 + μ), and the limit is a limit of small values.
         kurtosis: excess kurtosis of the minibatch noise along the axes (d ≤ 3) or random directions; a diffusion has 0.
-        relaxation_time: 1/k_min at the slowest minimum; None where a curvature is not positive.
+        relaxation_time: 1/k_min at the slowest minimum; None where a curvature is not positive, or d is above 256: a
+            smallest curvature among many that are nearly 0 says nothing.
         run_length: the length of the run on the same clock.
     """
 
@@ -33,7 +37,7 @@ class Validity:
     run_length: float
 
     def __str__(self) -> str:
-        relaxation = "none (a curvature is not positive)"
+        relaxation = f"none (a curvature is not positive, or d is above {HESSIAN_LIMIT})"
         if self.relaxation_time is not None:
             relaxation = f"{self.relaxation_time:.3g} against a run of {self.run_length:.3g}"
         return (
@@ -51,7 +55,7 @@ def validity(
     key: Key[Array, ""],
 ) -> Validity:
     """Read the three numbers at a few late positions, and at the minima where they are known."""
-    simulate_key, direction_key = jax.random.split(key)
+    simulate_key, direction_key, lanczos_key = jax.random.split(key, 3)
     problem, points = sgd.problem, late[:POINTS]
     if sgd.dim <= 3:
         # at the minima, where the cloud lives; where it has found none, wherever it is
@@ -61,7 +65,8 @@ def validity(
         spectra = [np.linalg.eigvalsh(curvature.hessian(problem, points[0]))]
         slow = [spectra[0][0]]
     else:
-        spectra, slow = [np.array([np.nan])], []
+        top = top_eigenpairs(Hessian(problem, points[0]), 1, key=lanczos_key, by="magnitude", tolerance=TOLERANCE)
+        spectra, slow = [np.asarray(top.values.value)], []
     fastest = max(float(values[-1]) for values in spectra)
     return Validity(
         step_times_curvature=float(sgd.learning_rate) * fastest,
