@@ -60,6 +60,16 @@ STUDIES = {
         None,
         (("--alpha", float, "index of the α-stable noise"), LEARNING_RATE, PARTICLES),
     ),
+    "noise-spectrum": _Study(
+        "the rank of D(x) as a share of the dimensions, through training",
+        "digits-wide",
+        (
+            ("--steps", int, "of the run"),
+            ("--at", _numbers, "steps at which to look, such as 0,100,3000"),
+            ("--replicas", int, "runs to take means over"),
+            ("--tile", int, "examples whose gradients are held at a time"),
+        ),
+    ),
     "flat-or-sharp": _Study(
         "which of two wells holds the cloud, by which noise and in which coordinates",
         None,
@@ -92,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         compare.add_argument(f"--{name}", type=int, default=argparse.SUPPRESS, help=f"{meaning} {PRESETS_OWN}")
     add = compare.add_argument
-    add("--substeps", type=int, default=4, help="sub-steps of the SDE's solver for each SGD step, a power of two")
+    substeps = f"sub-steps of the SDE's solver for each SGD step, a power of two {PRESETS_OWN}"
+    add("--substeps", type=int, default=argparse.SUPPRESS, help=substeps)
     add("--seed", type=int, default=0, help="seed of the random key")
     add("--dtype", default="float32", help="of the clouds, float32 or float64; densities are always float64")
     _add_output(compare, "sgdsim-out/PRESET")
@@ -188,7 +199,7 @@ def _compare(options: argparse.Namespace) -> None:
         save_every=save_every,
         particles=_chosen(options, preset, "particles"),
         cells=_chosen(options, preset, "cells"),
-        substeps=options.substeps,
+        substeps=_chosen(options, preset, "substeps"),
         dtype=options.dtype,
         key=_key(options.seed),
         progress=not options.quiet,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sgdsim.studies import PRESETS
+
 
 def sgdsim(*arguments, cwd=None):
     return subprocess.run(
@@ -68,8 +70,7 @@ def test_table_as_json(tmp_path):
 def test_list_names_every_preset_and_study():
     done = sgdsim("list")
     assert done.returncode == 0
-    presets = ("breast-cancer", "double-well", "two-weight-network", "digits-mlp")
-    for name in (*presets, "sgdsim study NAME", "potential", "sgdsim table", "svag"):
+    for name in (*PRESETS, "sgdsim study NAME", "potential", "sgdsim table", "svag"):
         assert name in done.stdout
 
 
@@ -79,7 +80,10 @@ def test_list_names_every_preset_and_study():
         (["study", "batch-not-decay", "--factor", "1"], "factor must be a whole number of at least 2, got 1"),
         (["study", "cyclic-rates", "--swing", "2"], "swing must lie above 0 and below 1, got 2.0"),
         (["study", "flat-or-sharp", "--ratio", "0.5"], "ratio must lie above 1 and be at most 16, got 0.5"),
-        (["compare", "double-wel"], "preset must be one of breast-cancer, double-well, two-weight-network, digits-mlp"),
+        (
+            ["compare", "double-wel"],
+            "preset must be one of breast-cancer, double-well, two-weight-network, digits-mlp, digits-wide",
+        ),
         (["compare", "double-well", "--lr", "-1"], "learning_rate must be positive and finite, got -1.0"),
         (["compare", "double-well", "--lr", "nan"], "learning_rate must be positive and finite, got nan"),
         (["compare", "double-well", "--batch-size", "0"], "batch_size must be a positive whole number, got 0"),

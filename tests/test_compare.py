@@ -185,8 +185,8 @@ def test_words():
 
 
 def test_presets_build():
-    for name, dim in (("double-well", 1), ("breast-cancer", 2), ("two-weight-network", 2), ("digits-mlp", 1210)):
-        assert PRESETS[name].build()[0].dim == dim
+    dims = {"double-well": 1, "breast-cancer": 2, "two-weight-network": 2, "digits-mlp": 1_210, "digits-wide": 11_260}
+    assert {name: PRESETS[name].build()[0].dim for name in PRESETS} == dims
     with pytest.raises(ValueError, match="preset must be one of breast-cancer, double-well"):
         preset("double-wel")
 

@@ -84,6 +84,7 @@ LEFT_OUT = {
     "kinetic_temperature": lambda: measures.kinetic_temperature(lost(cloud()), 0.1, cloud(1), ones),
     "kl": lambda: measures.kl(lost(cloud()), GRID, masses()),
     "mean": lambda: measures.mean(lost(cloud())),
+    "mean_loss": lambda: measures.mean_loss(QUADRATIC, lost(cloud())),
     "mean_distance": lambda: measures.mean_distance(lost(cloud()), cloud(1)),
     "moment_kl": lambda: measures.moment_kl(lost(cloud()), ss.Gaussian([0.0, 0.0], 1.0)),
     "over_times": lambda: measures.over_times(measures.mean, np.stack([cloud(), lost(cloud())])),
@@ -103,11 +104,16 @@ LEFT_OUT = {
     "virial_temperature": lambda: measures.virial_temperature(lost(cloud()), cloud(), ones),
 }
 REFUSES = {
+    "noise_spectrum": lambda: measures.noise_spectrum(QUADRATIC, np.array([np.nan, 0.0])),
     "wasserstein_1d": lambda: measures.wasserstein_1d(lost(cloud())[:, 0], cloud()[:, 0]),
 }
 # No particles go in, or (`leading_plane`) no number comes out.
 NO_CLOUD = {
+    "alignment",
     "leading_plane",
+    "overlap",
+    "top_eigenpairs",
+    "trace",
     "entropy_of_masses",
     "finite_step_moments",
     "kl_between_densities",

@@ -30,10 +30,13 @@ from sgdsim.measures.kurtosis import excess_kurtosis
 from sgdsim.measures.loss import mean_loss
 from sgdsim.measures.moment_kl import moment_kl
 from sgdsim.measures.moments import covariance, mean, mean_distance, total_variance
+from sgdsim.measures.noise_spectrum import NoiseSpectrum, noise_spectrum
+from sgdsim.measures.operators import Fisher, Hessian, NoiseCovariance
 from sgdsim.measures.over_times import over_times
 from sgdsim.measures.partition import Partition, merge
 from sgdsim.measures.passage import passage_time, tail_drift
 from sgdsim.measures.projection import Projection, leading_plane, project, slice_plane
+from sgdsim.measures.spectrum import EigenPairs, alignment, overlap, top_eigenpairs, trace
 from sgdsim.measures.stein import stein_discrepancy
 from sgdsim.measures.tail_index import hill_tail_index, stable_index
 from sgdsim.measures.temperature import (
@@ -49,13 +52,19 @@ from sgdsim.measures.weak_error import paired_kl
 __all__ = [
     "BinnedCurrent",
     "BinnedKramersMoyal",
+    "EigenPairs",
     "Estimate",
+    "Fisher",
     "FluctuationDissipation",
+    "Hessian",
     "KLEstimate",
+    "NoiseCovariance",
+    "NoiseSpectrum",
     "NotStationaryWarning",
     "Partition",
     "Projection",
     "Thermometers",
+    "alignment",
     "autocorrelation",
     "binned",
     "binned_current",
@@ -83,7 +92,9 @@ __all__ = [
     "mean_loss",
     "merge",
     "moment_kl",
+    "noise_spectrum",
     "over_times",
+    "overlap",
     "paired_kl",
     "passage_time",
     "project",
@@ -98,7 +109,9 @@ __all__ = [
     "swept_area",
     "tail_drift",
     "thermometers",
+    "top_eigenpairs",
     "total_variance",
+    "trace",
     "virial_temperature",
     "wasserstein_1d",
 ]

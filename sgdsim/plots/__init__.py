@@ -22,6 +22,7 @@ from sgdsim.plots.cyclic_rates import cyclic_rates
 from sgdsim.plots.effective_potential import effective_potential
 from sgdsim.plots.escape import escape
 from sgdsim.plots.flat_or_sharp import flat_or_sharp
+from sgdsim.plots.noise_spectrum import noise_spectrum
 from sgdsim.plots.scores import scores
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "flat_or_sharp",
     "floor_curve",
     "highest_density_levels",
+    "noise_spectrum",
     "save",
     "scores",
 ]

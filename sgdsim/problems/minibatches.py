@@ -30,14 +30,14 @@ def sampling_factor(num_examples: int | None, batch_size: int, sampling: str) ->
     """
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}")
+    if num_examples is not None and batch_size > num_examples:
+        raise ValueError(f"batch_size must be at most N = {num_examples}, the number of examples, got {batch_size}")
     if sampling == "with-replacement":
         return 1.0
     if num_examples is None:
         raise ValueError(
             f"sampling must be 'with-replacement' for modelled noise (its examples never end), got {sampling!r}"
         )
-    if batch_size > num_examples:
-        raise ValueError(f"batch_size must be at most N = {num_examples} without replacement, got {batch_size}")
     return theory.sampling_factor(num_examples, batch_size)
 
 

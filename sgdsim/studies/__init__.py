@@ -12,6 +12,7 @@ from sgdsim.studies.escape import escape
 from sgdsim.studies.escape_times import ESCAPE_FILES, EscapeTimes
 from sgdsim.studies.flat_or_sharp import flat_or_sharp
 from sgdsim.studies.laws import LAWS, Check, Law
+from sgdsim.studies.noise_spectrum import NOISE_SPECTRUM_FILES, NoiseRanks, noise_spectrum
 from sgdsim.studies.occupations import FLAT_OR_SHARP_FILES, Occupations
 from sgdsim.studies.paper_table import TABLE_FILES, PaperTable, paper_table
 from sgdsim.studies.potential import potential, potential_of
@@ -27,6 +28,7 @@ __all__ = [
     "ESCAPE_FILES",
     "FLAT_OR_SHARP_FILES",
     "LAWS",
+    "NOISE_SPECTRUM_FILES",
     "POTENTIAL_FILES",
     "PRESETS",
     "TABLE_FILES",
@@ -38,6 +40,7 @@ __all__ = [
     "EffectivePotential",
     "EscapeTimes",
     "Law",
+    "NoiseRanks",
     "Occupations",
     "PaperTable",
     "StudyResult",
@@ -50,6 +53,7 @@ __all__ = [
     "cyclic_rates",
     "escape",
     "flat_or_sharp",
+    "noise_spectrum",
     "paper_table",
     "potential",
     "potential_of",

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
+from tqdm import tqdm
 
 from sgdsim.density import FokkerPlanck, Grid
 from sgdsim.density.fit import fitted_grid
@@ -117,17 +118,20 @@ def compare(
             f"learning_rate must keep the chain in reach of its limit; at {rate:g} every particle diverged"
         )
     minima = curvature.minima(sgd.problem, late) if sgd.dim <= GRID_DIMENSIONS else np.empty((0, sgd.dim))
-    common = {
-        "name": name,
-        "settings": _settings(sgd, limit, start, chain, steps, every),
-        "validity": validity(sgd, late, minima, run_length=float(chain.times[-1]), key=validity_key),
-        "sgd": chain,
-        "langevin": cloud,
-        "sgd_local": _sgd_local(sgd, chain, cloud, local_key),
-        "langevin_local": _langevin_local(sgd, limit, cloud, late, local_key),
-    }
-    if not isinstance(start, Gaussian) or sgd.dim > GRID_DIMENSIONS:
-        return Comparison(distance=_distances(sgd, chain, cloud, halved, distance_key), density=None, **common)
+    common: dict[str, Any] = {"name": name, "settings": _settings(sgd, limit, start, chain, steps, every)}
+    common |= {"sgd": chain, "langevin": cloud}
+    has_grid = isinstance(start, Gaussian) and sgd.dim <= GRID_DIMENSIONS
+    with tqdm(total=3 if has_grid else 4, desc="measures", disable=not progress) as bar:
+        common["validity"] = validity(sgd, late, minima, run_length=float(chain.times[-1]), key=validity_key)
+        bar.update()
+        common["sgd_local"] = _sgd_local(sgd, chain, cloud, local_key)
+        bar.update()
+        common["langevin_local"] = _langevin_local(sgd, limit, cloud, late, local_key)
+        bar.update()
+        if not has_grid:
+            distance = _distances(sgd, chain, cloud, halved, distance_key)
+            bar.update()
+            return Comparison(distance=distance, density=None, **common)
     widths = steady_widths(sgd, minima)
     if grid is None:
         grid = fitted_grid(*_box(start, chain, cloud, widths), widths, cells)

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from sgdsim import plots
@@ -20,7 +21,6 @@ from sgdsim.measures import Estimate
 from sgdsim.measures.loss import losses
 from sgdsim.measures.noise_spectrum import SINGLE_PRECISION, NoiseSpectrum
 from sgdsim.measures.noise_spectrum import noise_spectrum as spectrum_at
-from sgdsim.plots.noise_spectrum import noise_spectrum as figure
 from sgdsim.problems import EmpiricalRisk
 from sgdsim.processes import SGD
 from sgdsim.studies.reading import table
@@ -138,9 +138,13 @@ class NoiseRanks:
             "reading": self.reading,
         }
 
+    def figure(self) -> Figure:
+        """The figure that `plot` draws, for a notebook."""
+        return plots.noise_spectrum(self)
+
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the spectrum of D at each look, and the shares of d against the step."""
-        plots.save(figure(self), path)
+        plots.save(self.figure(), path)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write figure, JSON and NPZ into a folder and return their paths."""
