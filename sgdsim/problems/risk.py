@@ -54,6 +54,7 @@ class EmpiricalRisk(Problem):
 
     example_loss: Callable
     data: PyTree[Array]
+    source: str = eqx.field(static=True)  # what a Dataset says of itself; empty for plain arrays
     weight_decay: Float[Array, ""]
     init: PyTree[Array]
     frozen: Any
@@ -69,7 +70,7 @@ class EmpiricalRisk(Problem):
         weight_decay: float = 0.0,
         root: Root | None = None,
     ):
-        self.data = _checked_data(data)
+        self.data, self.source = _checked_data(data), repr(data) if isinstance(data, Dataset) else ""
         self.init, self.frozen = _checked_parameters(init if apply is None else Applied(apply, init))
         if not 0 <= float(weight_decay) < float("inf"):
             raise ValueError(f"weight_decay must be finite and not negative, got {weight_decay}")

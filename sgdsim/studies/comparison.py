@@ -123,7 +123,7 @@ class Comparison:
             f"{self.name}: d = {s['dimension']:,}{examples}; lr = {s['learning_rate']:g}, B = {s['batch_size']}, "
             f"momentum {s['momentum']:g} ({s['update']}), sampling {s['sampling']}; "
             f"T = {s['temperature']:.4g}; {s['particles']:,} particles × {s['steps']:,} steps; "
-            f"Langevin by {s['solver']} in {s['substeps']} sub-steps"
+            f"Langevin by {s['solver']} in {s['substeps']} sub-steps" + (f"\n{s['data']}" if "data" in s else "")
         )
 
     def _density_tables(self) -> list[str]:

@@ -226,7 +226,7 @@ def noise_spectrum(
                 bar.update()
             halves.append(spectrum_at(half, cloud[0], tile=tile).rank())
     extra = {"replicas": int(kept.size), "steps": int(looks[-1]), "tile": tile}
-    settings = process_settings(sgd) | {"weight_decay": float(risk.weight_decay)} | extra
+    settings = process_settings(sgd) | extra
     at_looks = np.array([losses(risk, cloud) for cloud in x])
     return _collected(name, settings, looks, spectra, np.array(halves), at_looks, int(np.sum(~kept)))
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sgdsim.measures.operators import finite_sum
 from sgdsim.processes import SGD
 
 
@@ -32,6 +33,10 @@ class StudyResult(Protocol):
 
 def process_settings(sgd: SGD) -> dict[str, Any]:
     """What process was run, as reports and JSON say it."""
+    risk, _ = finite_sum(sgd.problem)
+    data: dict[str, Any] = {} if risk is None else {"weight_decay": float(risk.weight_decay)}
+    if risk is not None and risk.source:
+        data["data"] = risk.source
     return {
         "dimension": sgd.dim,
         "num_examples": sgd.problem.num_examples,
@@ -41,7 +46,7 @@ def process_settings(sgd: SGD) -> dict[str, Any]:
         "update": "v ← μv + g, x ← x − ηv",
         "sampling": sgd.sampling,
         "sampling_factor": sgd.sampling_factor,
-    }
+    } | data
 
 
 def check_folder(folder: str | os.PathLike[str], names: Iterable[str] = ()) -> Path:
