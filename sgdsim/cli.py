@@ -19,6 +19,7 @@ _numbers.__name__ = "comma-separated whole numbers"  # argparse's message says "
 
 
 PARTICLES, LEARNING_RATE = ("--particles", int, "particles in each cloud"), ("--learning-rate", float, "η of one step")
+REPLICAS = ("--replicas", int, "runs to take means over")
 
 
 class _Study(NamedTuple):
@@ -66,8 +67,29 @@ STUDIES = {
         (
             ("--steps", int, "of the run"),
             ("--at", _numbers, "steps at which to look, such as 0,100,3000"),
-            ("--replicas", int, "runs to take means over"),
+            REPLICAS,
             ("--tile", int, "examples whose gradients are held at a time"),
+        ),
+    ),
+    "out-of-equilibrium": _Study(
+        "whether late weights turn, and what their increments remember, beside a reversible twin",
+        "digits-softmax",
+        (
+            ("--settle", int, "steps before the window"),
+            ("--window", int, "steps that are looked at"),
+            REPLICAS,
+            ("--directions", int, "of the cloud's widest to look along"),
+        ),
+    ),
+    "inverse-variance-flatness": _Study(
+        "whether sharp directions are the wide ones, with independent batches and with reshuffled epochs",
+        "digits-mlp",
+        (
+            ("--settle", int, "steps of the run that all replicas start from"),
+            ("--relax", int, "epochs before the window"),
+            ("--window", int, "epochs that are looked at"),
+            REPLICAS,
+            ("--directions", int, "of the Hessian"),
         ),
     ),
     "flat-or-sharp": _Study(

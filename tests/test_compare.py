@@ -185,7 +185,8 @@ def test_words():
 
 
 def test_presets_build():
-    dims = {"double-well": 1, "breast-cancer": 2, "two-weight-network": 2, "digits-mlp": 1_210, "digits-wide": 11_260}
+    dims = {"double-well": 1, "breast-cancer": 2, "two-weight-network": 2}
+    dims |= {"digits-mlp": 1_210, "digits-softmax": 650, "digits-wide": 11_260}
     assert {name: PRESETS[name].build()[0].dim for name in PRESETS} == dims
     with pytest.raises(ValueError, match="preset must be one of breast-cancer, double-well"):
         preset("double-wel")

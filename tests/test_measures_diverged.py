@@ -101,9 +101,11 @@ LEFT_OUT = {
     "stein_discrepancy": lambda: measures.stein_discrepancy(lost(cloud()), lambda x: -x, key=KEY),
     "tail_drift": lambda: measures.tail_drift(passed(), tail_from=0.0),
     "thermometers": lambda: measures.thermometers(SGD, lost(cloud() * 0.2), key=KEY),
+    "variance_exponent": lambda: measures.variance_exponent(lost(cloud()) ** 2, np.array([1.0, 2.0])),
     "virial_temperature": lambda: measures.virial_temperature(lost(cloud()), cloud(), ones),
 }
 REFUSES = {
+    "flatness": lambda: measures.flatness(QUADRATIC, np.array([np.nan, 0.0]), np.eye(2)),
     "noise_spectrum": lambda: measures.noise_spectrum(QUADRATIC, np.array([np.nan, 0.0])),
     "wasserstein_1d": lambda: measures.wasserstein_1d(lost(cloud())[:, 0], cloud()[:, 0]),
 }

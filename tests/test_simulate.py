@@ -183,3 +183,9 @@ def test_a_field_that_is_no_covariance_at_the_start_is_named(covariance, message
 def test_bad_gaussians(mean, covariance, message):
     with pytest.raises(ValueError, match=message):
         ss.Gaussian(mean, covariance)
+
+
+def test_a_run_that_is_saved_at_every_step_may_be_long():
+    """The number of steps a call takes must not grow while the next save is one step away."""
+    run = ss.simulate(sgd(), START, particles=4, steps=1_500, save_every=1, key=KEY)
+    assert len(run.steps) == 1_501

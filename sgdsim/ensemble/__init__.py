@@ -1,6 +1,7 @@
 """Clouds of particles in time."""
 
 from sgdsim.ensemble.first_passage import FirstPassage
+from sgdsim.ensemble.path import ProjectedPath, path_of
 from sgdsim.ensemble.process import Process
 from sgdsim.ensemble.simulate import simulate
 from sgdsim.ensemble.start import Gaussian
@@ -12,9 +13,11 @@ __all__ = [
     "Gaussian",
     "Previous",
     "Process",
+    "ProjectedPath",
     "Tally",
     "Totals",
     "Trajectory",
     "block_means",
+    "path_of",
     "simulate",
 ]

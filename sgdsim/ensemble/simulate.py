@@ -106,7 +106,7 @@ def _run(
             elapsed = time.perf_counter() - begin
             done, seconds = done + length, seconds + elapsed
             # As many steps a call as fit the time; the numbers drawn do not depend on where the calls are cut.
-            per_call = max(1, min(2 * per_call, int(per_call * SECONDS_PER_CALL / max(elapsed, 1e-9))))
+            per_call = max(1, min(2 * length, int(length * SECONDS_PER_CALL / max(elapsed, 1e-9))))
             bar.update(length * count)
         out[i] = np.asarray(process.position(state)).T[:count]
         if isinstance(process, Tallied):

@@ -13,6 +13,7 @@ from sgdsim.measures.current import (
 from sgdsim.measures.energy import energy_distance
 from sgdsim.measures.entropy import entropy, entropy_of_masses
 from sgdsim.measures.estimate import Estimate
+from sgdsim.measures.flatness import flatness
 from sgdsim.measures.fluctuation_dissipation import (
     FluctuationDissipation,
     NotStationaryWarning,
@@ -46,6 +47,7 @@ from sgdsim.measures.temperature import (
     virial_temperature,
 )
 from sgdsim.measures.thermometers import Thermometers, thermometers
+from sgdsim.measures.variance_exponent import variance_exponent
 from sgdsim.measures.wasserstein import sliced_wasserstein, wasserstein_1d
 from sgdsim.measures.weak_error import paired_kl
 
@@ -80,6 +82,7 @@ __all__ = [
     "entropy_of_masses",
     "excess_kurtosis",
     "finite_step_moments",
+    "flatness",
     "fluctuation_dissipation",
     "hill_tail_index",
     "integrated_time",
@@ -112,6 +115,7 @@ __all__ = [
     "top_eigenpairs",
     "total_variance",
     "trace",
+    "variance_exponent",
     "virial_temperature",
     "wasserstein_1d",
 ]

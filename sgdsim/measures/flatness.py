@@ -33,7 +33,7 @@ def flatness(
         ValueError: if x has not d finite numbers, the directions are not unit vectors of that length, or f(x) ≤ 0.
 
     Source: Feng and Tu, "The inverse variance–flatness relation in stochastic gradient descent is critical for finding
-    flat minima", PNAS 2021, eq. 6.
+    flat minima", PNAS 2021.
     """
     point = checked_point(problem, x)
     rows = jnp.asarray(directions, dtype=point.dtype)

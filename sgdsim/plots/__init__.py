@@ -22,7 +22,9 @@ from sgdsim.plots.cyclic_rates import cyclic_rates
 from sgdsim.plots.effective_potential import effective_potential
 from sgdsim.plots.escape import escape
 from sgdsim.plots.flat_or_sharp import flat_or_sharp
+from sgdsim.plots.inverse_variance_flatness import inverse_variance_flatness
 from sgdsim.plots.noise_spectrum import noise_spectrum
+from sgdsim.plots.out_of_equilibrium import out_of_equilibrium
 from sgdsim.plots.scores import scores
 
 __all__ = [
@@ -46,7 +48,9 @@ __all__ = [
     "flat_or_sharp",
     "floor_curve",
     "highest_density_levels",
+    "inverse_variance_flatness",
     "noise_spectrum",
+    "out_of_equilibrium",
     "save",
     "scores",
 ]

@@ -1,5 +1,6 @@
 """How particles move: discrete SGD and its continuum limits."""
 
+from sgdsim.processes.gaussian_chain import GaussianChain
 from sgdsim.processes.langevin import Langevin
 from sgdsim.processes.limits import (
     AbstractDiffusion,
@@ -20,6 +21,7 @@ __all__ = [
     "AbstractDiffusion",
     "BackwardErrorLimit",
     "FirstOrderLimit",
+    "GaussianChain",
     "ItoDiffusion",
     "Langevin",
     "Optimizer",

@@ -11,13 +11,17 @@ from sgdsim.studies.effective_potential import POTENTIAL_FILES, EffectivePotenti
 from sgdsim.studies.escape import escape
 from sgdsim.studies.escape_times import ESCAPE_FILES, EscapeTimes
 from sgdsim.studies.flat_or_sharp import flat_or_sharp
+from sgdsim.studies.inverse_variance_flatness import inverse_variance_flatness
 from sgdsim.studies.laws import LAWS, Check, Law
+from sgdsim.studies.loops import OUT_OF_EQUILIBRIUM_FILES, Loops
 from sgdsim.studies.noise_spectrum import NOISE_SPECTRUM_FILES, NoiseRanks, noise_spectrum
 from sgdsim.studies.occupations import FLAT_OR_SHARP_FILES, Occupations
+from sgdsim.studies.out_of_equilibrium import out_of_equilibrium
 from sgdsim.studies.paper_table import TABLE_FILES, PaperTable, paper_table
 from sgdsim.studies.potential import potential, potential_of
 from sgdsim.studies.presets import PRESETS, preset
 from sgdsim.studies.result import StudyResult, as_json, check_folder
+from sgdsim.studies.variance_flatness import INVERSE_VARIANCE_FLATNESS_FILES, VarianceFlatness
 
 __all__ = [
     "ATLASES",
@@ -27,8 +31,10 @@ __all__ = [
     "CYCLIC_RATES_FILES",
     "ESCAPE_FILES",
     "FLAT_OR_SHARP_FILES",
+    "INVERSE_VARIANCE_FLATNESS_FILES",
     "LAWS",
     "NOISE_SPECTRUM_FILES",
+    "OUT_OF_EQUILIBRIUM_FILES",
     "POTENTIAL_FILES",
     "PRESETS",
     "TABLE_FILES",
@@ -40,10 +46,12 @@ __all__ = [
     "EffectivePotential",
     "EscapeTimes",
     "Law",
+    "Loops",
     "NoiseRanks",
     "Occupations",
     "PaperTable",
     "StudyResult",
+    "VarianceFlatness",
     "as_json",
     "atlas",
     "batch_not_decay",
@@ -53,7 +61,9 @@ __all__ = [
     "cyclic_rates",
     "escape",
     "flat_or_sharp",
+    "inverse_variance_flatness",
     "noise_spectrum",
+    "out_of_equilibrium",
     "paper_table",
     "potential",
     "potential_of",

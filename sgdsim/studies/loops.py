@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from sgdsim import plots
 from sgdsim.measures import Estimate
 from sgdsim.measures.fluctuation_dissipation import SIGMAS
-from sgdsim.plots.out_of_equilibrium import out_of_equilibrium as figure
 from sgdsim.studies.reading import table
 from sgdsim.studies.result import write_study
 
@@ -228,7 +227,7 @@ class Loops:
 
     def figure(self) -> Any:
         """The figure of `plot`."""
-        return figure(self)
+        return plots.out_of_equilibrium(self)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write figure, JSON and NPZ into a folder and return their paths."""

@@ -65,9 +65,9 @@ def _two_weight_network() -> tuple[Problem, Any]:
     return Perturbed(risk, 0.1), Gaussian([0.0, 0.0], 0.02)
 
 
-def _digits(width: int) -> tuple[Problem, Any]:
-    model = networks.mlp((64, width, 10), key=jax.random.key(1))
-    risk = EmpiricalRisk(networks.cross_entropy, datasets.digits(), init=model, weight_decay=1e-3)
+def _digits(*hidden: int, weight_decay: float = 1e-3) -> tuple[Problem, Any]:
+    model = networks.mlp((64, *hidden, 10), key=jax.random.key(1))
+    risk = EmpiricalRisk(networks.cross_entropy, datasets.digits(), init=model, weight_decay=weight_decay)
     return risk, risk.x0
 
 
@@ -119,6 +119,17 @@ PRESETS = {
             save_every=100,
             particles=128,
             substeps=2,  # each is a pass over all examples; the report holds the solver's own bias against the floor
+        ),
+        Preset(
+            name="digits-softmax",
+            summary="softmax regression on handwritten digits: convex, so that it has a steady state (650-D)",
+            build=partial(_digits, weight_decay=0.01),
+            learning_rate=0.5,
+            batch_size=32,
+            sampling="without-replacement",
+            steps=400,
+            save_every=40,
+            particles=128,
         ),
         Preset(
             name="digits-wide",

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from sgdsim import plots
 from sgdsim.measures import Estimate, mean
 from sgdsim.measures.variance_exponent import slope_weights, variance_exponent
-from sgdsim.plots.inverse_variance_flatness import inverse_variance_flatness as figure
 from sgdsim.studies.reading import MARGIN, table
 from sgdsim.studies.result import write_study
 
@@ -248,7 +247,7 @@ class VarianceFlatness:
 
     def figure(self) -> Any:
         """The figure of `plot`."""
-        return figure(self)
+        return plots.inverse_variance_flatness(self)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write figure, JSON and NPZ into a folder and return their paths."""

@@ -5,6 +5,7 @@ rate, μ the momentum (v ← μv + g, x ← x − ηv), S the stationary covaria
 """
 
 from sgdsim.theory.circulating_double_well import CirculatingDoubleWellLaw, circulating_double_well
+from sgdsim.theory.epoch_sampling import epoch_crossover, epoch_mean_variance, epoch_variance, window_share
 from sgdsim.theory.escape import kramers_time, mean_passage_time
 from sgdsim.theory.fluctuation_dissipation import fluctuation_dissipation
 from sgdsim.theory.gibbs import gibbs, log_gibbs
@@ -12,6 +13,7 @@ from sgdsim.theory.linear_regression import linear_regression_covariance
 from sgdsim.theory.linear_scaling import critical_batch_size, linear_scaling
 from sgdsim.theory.ornstein_uhlenbeck import ou_mean_covariance
 from sgdsim.theory.relative_entropy import gaussian_kl, kl_dissipation
+from sgdsim.theory.reversible_chain import ReversibleChain, reversible_chain
 from sgdsim.theory.rotation import Rotation, ou_circulation, rotation
 from sgdsim.theory.stationary import (
     heavy_ball_covariance,
@@ -28,10 +30,14 @@ from sgdsim.theory.weak_order import quadratic_moments
 
 __all__ = [
     "CirculatingDoubleWellLaw",
+    "ReversibleChain",
     "Rotation",
     "ThermometerReadings",
     "circulating_double_well",
     "critical_batch_size",
+    "epoch_crossover",
+    "epoch_mean_variance",
+    "epoch_variance",
     "fluctuation_dissipation",
     "gaussian_kl",
     "gibbs",
@@ -48,6 +54,7 @@ __all__ = [
     "ou_mean_covariance",
     "ou_stationary_covariance",
     "quadratic_moments",
+    "reversible_chain",
     "rotation",
     "sampling_factor",
     "second_order_stationary_covariance",
@@ -55,4 +62,5 @@ __all__ = [
     "svag_variance",
     "temperature",
     "thermometer_readings",
+    "window_share",
 ]
