@@ -47,23 +47,23 @@ def exact_square(layer, steps):
 
 
 def test_ratio_keeps_its_law_at_every_look(bowls):
-    """62 comparisons within 4.5 standard errors; the steady ratio is √(ηk/(2 − ηk)), far below 1."""
+    """56 comparisons within 4.5 standard errors of 24 replicas; the steady ratio is √(ηk/(2 − ηk)), far below 1."""
     square = bowls.over_replicas((bowls.means / bowls.spreads)[:, :, :2] ** 2)
     truth = np.column_stack([exact_square(layer, bowls.steps) for layer in (0, 1)])
     np.testing.assert_allclose(square.value[0], truth[0], rtol=1e-10)
     assert len(bowls.steps) > 25 and np.all(np.abs(square[1:].z(truth[1:])) < 4.5)
     steady = np.sqrt(RATE / (2 - RATE))
-    assert bowls.ratios.value[-1, 0] == pytest.approx(steady, rel=0.05) and steady < 0.25
+    assert bowls.ratios.value[-1, 0] == pytest.approx(steady, rel=0.1) and steady < 0.25
 
 
 def test_crossing_where_the_law_has_it(bowls):
-    """Within a tenth: the looks are a tenth of a decade apart, and the curve is convex between them."""
+    """Within 2 %: replicas cross at times of their own, and log ratio is nearly straight between looks."""
     steps = np.arange(600)
     for layer in (0, 1):
         truth = np.interp(0, -np.log(exact_square(layer, steps)), steps)
         found = bowls.crossing(layer)
         assert 0 < found.standard_error < 0.02 * found.value
-        assert found.value == pytest.approx(truth, rel=0.05)
+        assert found.value == pytest.approx(truth, rel=0.02)
     assert np.all(np.isfinite(bowls.crossings))
     assert bowls.crossing(0).value < bowls.crossing(2).value < bowls.crossing(1).value
 
@@ -99,7 +99,7 @@ def test_free_diffusion_and_pure_drift():
 def test_drift_that_slows_down_is_no_diffusion(bowls):
     """After the crossing in the slower bowl, the replicas still share most of their way to the minimum."""
     moved = exact_common_share()
-    assert bowls.shared[1].agrees_with(moved, sigmas=4) or abs(bowls.shared[1].value - moved) < 0.05
+    assert bowls.shared[1].agrees_with(moved, sigmas=4) and bowls.shared[1].standard_error < 0.01
     assert "in common (drift: 1, diffusion: 0)" in bowls.reading
 
 
