@@ -29,6 +29,7 @@ class _Study(NamedTuple):
     preset: str | None
     options: tuple[tuple[str, Any, str], ...] = ()
     function: str = ""  # of sgdsim.studies, where it is not called as the study is
+    batch_size: int | None = None  # where the preset's shows nothing
 
 
 STUDIES = {
@@ -70,6 +71,22 @@ STUDIES = {
             REPLICAS,
             ("--tile", int, "examples whose gradients are held at a time"),
         ),
+    ),
+    "two-phases": _Study(
+        "the gradient's mean against its spread through training, layer by layer: drift, then diffusion?",
+        "digits-mlp",
+        (("--steps", int, "of the run"), REPLICAS),
+        batch_size=256,  # at 32 the spread is the larger one from the start
+    ),
+    "noise-scale": _Study(
+        "whether the test error knows learning rate, batch size and momentum by g = lr N/(B(1 - mu)) alone",
+        None,
+        (
+            PARTICLES,
+            ("--examples", int, "digits to train on; the rest is held out"),
+            ("--random-labels", float, "share of these that have random labels"),
+        ),
+        "noise_scale_of_digits",
     ),
     "out-of-equilibrium": _Study(
         "whether late weights turn, and what their increments remember, beside a reversible twin",
@@ -137,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
         parser_of = _add_command(names, name, study.meaning)
         if study.preset is not None:
             _add_process(parser_of, study.preset)
+        if study.batch_size is not None:
+            parser_of.set_defaults(batch_size=study.batch_size)
         for flag, kind, meaning in study.options:
             parser_of.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=f"{meaning} (default: the study's)")
         if name != "potential":  # where nothing is random

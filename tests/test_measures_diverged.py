@@ -16,6 +16,7 @@ KEY = jax.random.key(0)
 N, LOST = 400, 3
 GRID = Grid([-4.0, -4.0], [4.0, 4.0], [16, 16])
 QUADRATIC = ss.NoisyPotential(ss.potentials.Quadratic(np.eye(2)), ss.GaussianNoise(1.0))
+RISK = ss.EmpiricalRisk(ss.networks.squared_error, (np.eye(2), np.ones(2)), init=np.zeros(2))
 SGD = ss.SGD(QUADRATIC, learning_rate=0.1, batch_size=1)
 
 
@@ -73,6 +74,7 @@ LEFT_OUT = {
     "circulation_matrix": lambda: measures.circulation_matrix(lost(cloud()), cloud(1), 0.1),
     "configurational_temperature": lambda: measures.configurational_temperature(lost(cloud()), ones),
     "total_variance": lambda: measures.total_variance(lost(cloud())),
+    "common_share": lambda: measures.common_share(lost(cloud())),
     "covariance": lambda: measures.covariance(lost(cloud())),
     "effective_sample_size": lambda: measures.effective_sample_size(lost(cloud(shape=(N, 60))).T),
     "energy_distance": lambda: measures.energy_distance(lost(cloud()), cloud(1), key=KEY),
@@ -106,12 +108,16 @@ LEFT_OUT = {
 }
 REFUSES = {
     "flatness": lambda: measures.flatness(QUADRATIC, np.array([np.nan, 0.0]), np.eye(2)),
+    "layer_gradients": lambda: measures.layer_gradients(
+        ss.studies.preset("two-weight-network").build()[0].problem, lost(cloud())
+    ),
     "noise_spectrum": lambda: measures.noise_spectrum(QUADRATIC, np.array([np.nan, 0.0])),
     "wasserstein_1d": lambda: measures.wasserstein_1d(lost(cloud())[:, 0], cloud()[:, 0]),
 }
 # No particles go in, or (`leading_plane`) no number comes out.
 NO_CLOUD = {
     "alignment",
+    "layers_of",
     "leading_plane",
     "overlap",
     "top_eigenpairs",

@@ -25,7 +25,7 @@ def cloud_of(risk, count=3):
 def test_layers_are_modules_with_a_weight_and_a_bias():
     risk = risk_of(networks.mlp((4, 5, 5, 3), key=KEY))
     layers = layers_of(risk)
-    assert layers.paths == (".layers[0]", ".layers[1]", ".layers[2]")
+    assert layers.paths == (".layers[0]", ".layers[2]", ".layers[4]")  # the activations between have no weights
     assert layers.names == ("layer 1", "layer 2", "layer 3")
     np.testing.assert_array_equal(np.bincount(layers.numbers), [25, 30, 18])
     # the flat vector's own order: marking a layer's leaves marks its numbers
@@ -36,7 +36,7 @@ def test_layers_are_modules_with_a_weight_and_a_bias():
 
 def test_layers_of_other_parameters():
     residual = layers_of(risk_of(networks.Residual((4, 6, 3), blocks=1, key=KEY)))
-    assert residual.paths == (".first", ".blocks[0].layers[0]", ".blocks[0].layers[1]", ".last")
+    assert residual.paths == (".first", ".blocks[0].layers[0]", ".blocks[0].layers[2]", ".last")
     assert layers_of(risk_of(networks.deep_linear((4, 5, 3), key=KEY))).paths == (".layers[0]", ".layers[1]")
     pairs = [(np.ones((3, 4)), np.zeros(3)), (np.ones((3, 3)), np.zeros(3))]
     apply = lambda p, x: p[1][0] @ jnp.tanh(p[0][0] @ x + p[0][1]) + p[1][1]  # noqa: E731

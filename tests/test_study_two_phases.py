@@ -147,7 +147,7 @@ def test_files(digits, tmp_path):
     assert [p.name for p in digits.save(tmp_path)] == list(TWO_PHASES_FILES)
     content = json.loads((tmp_path / "two_phases.json").read_text())
     assert content["reading"] == digits.reading and content["layers"] == ["layer 1", "layer 2", "all weights"]
-    assert content["paths"] == [".layers[0]", ".layers[1]", ""] and content["steps"] == digits.steps.tolist()
+    assert content["paths"] == [".layers[0]", ".layers[2]", ""] and content["steps"] == digits.steps.tolist()
     with np.load(tmp_path / "two_phases.npz") as arrays:
         assert arrays["means"].shape == (len(digits.steps), 6, 3) and arrays["exponents"].shape == (3, 6, 3)
     assert digits.reading in str(digits) and "all weights" in str(digits)

@@ -2,6 +2,7 @@
 
 from sgdsim.measures.autocorrelation import autocorrelation, effective_sample_size, integrated_time
 from sgdsim.measures.bootstrap import bootstrap
+from sgdsim.measures.common_motion import common_share
 from sgdsim.measures.current import (
     BinnedCurrent,
     binned_current,
@@ -28,6 +29,7 @@ from sgdsim.measures.kramers_moyal import (
     regress_drift,
 )
 from sgdsim.measures.kurtosis import excess_kurtosis
+from sgdsim.measures.layers import layer_gradients, layers_of
 from sgdsim.measures.loss import mean_loss
 from sgdsim.measures.moment_kl import moment_kl
 from sgdsim.measures.moments import covariance, mean, mean_distance, total_variance
@@ -74,6 +76,7 @@ __all__ = [
     "bootstrap",
     "circulation",
     "circulation_matrix",
+    "common_share",
     "configurational_temperature",
     "covariance",
     "effective_sample_size",
@@ -89,6 +92,8 @@ __all__ = [
     "kinetic_temperature",
     "kl",
     "kl_between_densities",
+    "layer_gradients",
+    "layers_of",
     "leading_plane",
     "mean",
     "mean_distance",

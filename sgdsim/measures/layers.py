@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from sgdsim.measures.operators import checked_tile, losses, mean_gradient, sum_over_tiles
+from sgdsim.measures.operators import checked_tile, mean_gradient
 from sgdsim.problems.risk import EmpiricalRisk
+from sgdsim.problems.tiles import sum_over_tiles
 
 TILE_NUMBERS = 2**20  # numbers in a tile of gradients, unless its size is given
 
@@ -104,10 +105,9 @@ def _moments(
 
     def of_particle(x: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, " layers"]]:
         mean = mean_gradient(risk, x, tile)
-        gradient = jax.grad(lambda y, z: losses(risk, y, jax.tree.map(lambda a: a[None], z))[0])
 
         def squares(data: PyTree[Array]) -> Float[Array, " layers"]:
-            deviations = jax.vmap(gradient, (None, 0))(x, data) - mean
+            deviations = risk.example_gradients(x, data) - mean
             return jax.ops.segment_sum(jnp.sum(deviations**2, axis=0), numbers, count)
 
         return mean + risk.weight_decay * x, sum_over_tiles(squares, risk.data, tile) / risk.num_examples

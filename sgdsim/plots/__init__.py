@@ -23,9 +23,11 @@ from sgdsim.plots.effective_potential import effective_potential
 from sgdsim.plots.escape import escape
 from sgdsim.plots.flat_or_sharp import flat_or_sharp
 from sgdsim.plots.inverse_variance_flatness import inverse_variance_flatness
+from sgdsim.plots.noise_scale import noise_scale
 from sgdsim.plots.noise_spectrum import noise_spectrum
 from sgdsim.plots.out_of_equilibrium import out_of_equilibrium
 from sgdsim.plots.scores import scores
+from sgdsim.plots.two_phases import two_phases
 
 __all__ = [
     "CHAIN_COLOUR",
@@ -49,8 +51,10 @@ __all__ = [
     "floor_curve",
     "highest_density_levels",
     "inverse_variance_flatness",
+    "noise_scale",
     "noise_spectrum",
     "out_of_equilibrium",
     "save",
     "scores",
+    "two_phases",
 ]

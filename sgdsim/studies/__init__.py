@@ -14,13 +14,17 @@ from sgdsim.studies.flat_or_sharp import flat_or_sharp
 from sgdsim.studies.inverse_variance_flatness import inverse_variance_flatness
 from sgdsim.studies.laws import LAWS, Check, Law
 from sgdsim.studies.loops import OUT_OF_EQUILIBRIUM_FILES, Loops
+from sgdsim.studies.noise_scale import noise_scale, noise_scale_of_digits, noisy_digits
+from sgdsim.studies.noise_scales import NOISE_SCALE_FILES, NoiseScales
 from sgdsim.studies.noise_spectrum import NOISE_SPECTRUM_FILES, NoiseRanks, noise_spectrum
 from sgdsim.studies.occupations import FLAT_OR_SHARP_FILES, Occupations
 from sgdsim.studies.out_of_equilibrium import out_of_equilibrium
 from sgdsim.studies.paper_table import TABLE_FILES, PaperTable, paper_table
+from sgdsim.studies.phases import TWO_PHASES_FILES, TwoPhases
 from sgdsim.studies.potential import potential, potential_of
 from sgdsim.studies.presets import PRESETS, preset
 from sgdsim.studies.result import StudyResult, as_json, check_folder
+from sgdsim.studies.two_phases import two_phases
 from sgdsim.studies.variance_flatness import INVERSE_VARIANCE_FLATNESS_FILES, VarianceFlatness
 
 __all__ = [
@@ -33,11 +37,13 @@ __all__ = [
     "FLAT_OR_SHARP_FILES",
     "INVERSE_VARIANCE_FLATNESS_FILES",
     "LAWS",
+    "NOISE_SCALE_FILES",
     "NOISE_SPECTRUM_FILES",
     "OUT_OF_EQUILIBRIUM_FILES",
     "POTENTIAL_FILES",
     "PRESETS",
     "TABLE_FILES",
+    "TWO_PHASES_FILES",
     "BatchNotDecay",
     "Breakdown",
     "Check",
@@ -48,9 +54,11 @@ __all__ = [
     "Law",
     "Loops",
     "NoiseRanks",
+    "NoiseScales",
     "Occupations",
     "PaperTable",
     "StudyResult",
+    "TwoPhases",
     "VarianceFlatness",
     "as_json",
     "atlas",
@@ -62,10 +70,14 @@ __all__ = [
     "escape",
     "flat_or_sharp",
     "inverse_variance_flatness",
+    "noise_scale",
+    "noise_scale_of_digits",
     "noise_spectrum",
+    "noisy_digits",
     "out_of_equilibrium",
     "paper_table",
     "potential",
     "potential_of",
     "preset",
+    "two_phases",
 ]

@@ -16,6 +16,7 @@ from sgdsim.measures.operators import Hessian, NoiseCovariance
 from sgdsim.measures.spectrum import Operator, top_eigenpairs
 from sgdsim.problems import EmpiricalRisk
 from sgdsim.processes import SGD
+from sgdsim.studies.finite_sum import checked_risk
 from sgdsim.studies.result import process_settings
 from sgdsim.studies.variance_flatness import PrincipalDirections, Sampled, VarianceFlatness
 from sgdsim.theory import heavy_ball_variance
@@ -122,7 +123,7 @@ def inverse_variance_flatness(
     extra = {"settle": settle, "relax": relax, "window": window, "replicas": replicas, "batches_per_epoch": batches}
     return VarianceFlatness(
         name=name,
-        settings=process_settings(sgd) | extra | {"weight_decay": float(risk.weight_decay)},
+        settings=process_settings(sgd) | extra,
         curvatures=curvatures,
         noise=along,
         dropped=int(np.sum(~positive)),
@@ -217,10 +218,7 @@ def _checked(
     sgd: Any, settle: int, relax: int, window: int, replicas: int, directions: int, components: int
 ) -> tuple[EmpiricalRisk, int]:
     """The risk and M, or an error that names what is wrong."""
-    if not isinstance(sgd, SGD):
-        raise TypeError(f"sgd must be an SGD process, got {type(sgd).__name__}")
-    if not isinstance(sgd.problem, EmpiricalRisk):
-        raise TypeError(f"sgd must descend an EmpiricalRisk, a finite sum over data; got {type(sgd.problem).__name__}")
+    risk = checked_risk(sgd)
     wanted = {
         "settle": (settle, 0),
         "relax": (relax, 1),
@@ -232,7 +230,7 @@ def _checked(
     for label, (value, least) in wanted.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{label} must be a whole number of at least {least}, got {value!r}")
-    batches = sgd.problem.num_examples // sgd.batch_size
+    batches = risk.num_examples // sgd.batch_size
     if batches < 2:
         raise ValueError(f"batch_size must leave two batches in an epoch at least, got {sgd.batch_size}")
-    return sgd.problem, batches
+    return risk, batches

@@ -20,6 +20,7 @@ from sgdsim.measures.spectrum import top_eigenpairs
 from sgdsim.problems import EmpiricalRisk, datasets, networks
 from sgdsim.problems.datasets import Dataset
 from sgdsim.processes import SGD
+from sgdsim.studies.finite_sum import checked_risk
 from sgdsim.studies.noise_scales import Cell, NoiseScales, Optima
 from sgdsim.studies.result import process_settings
 
@@ -49,6 +50,20 @@ def noisy_digits(
     data = data.with_random_labels(random_labels, key=label_key)
     risk = EmpiricalRisk(networks.cross_entropy, data, init=networks.mlp((64, hidden, 10), key=weight_key))
     return SGD(risk, learning_rate=0.1, batch_size=16), data
+
+
+def noise_scale_of_digits(
+    *,
+    key: Key[Array, ""],
+    examples: int = 512,
+    random_labels: float = 0.3,
+    particles: int = 32,
+    progress: bool = False,
+) -> NoiseScales:
+    """`noise_scale` of `noisy_digits`."""
+    problem_key, own = jax.random.split(key)
+    sgd, data = noisy_digits(problem_key, examples=examples, random_labels=random_labels)
+    return noise_scale(sgd, data, key=own, particles=particles, progress=progress)
 
 
 def noise_scale(
@@ -106,7 +121,7 @@ def noise_scale(
     Kindermans, Ying, Le, "Don't decay the learning rate, increase the batch size", ICLR 2018.
     """
     key_words(key)
-    risk = _checked_risk(sgd)
+    risk = checked_risk(sgd)
     examples = _checked_test(risk, test)
     amount = _checked_numbers(time, steps, particles)
     counts = sorted({*(sizes or [max(risk.num_examples // part, 1) for part in (4, 2, 1)]), risk.num_examples})
@@ -134,14 +149,6 @@ def noise_scale(
         cells=tuple(cells),
         optima={quantity: _optima(cells, quantity, keys[0]) for quantity in cells[0].measured},
     )
-
-
-def _checked_risk(sgd: SGD) -> EmpiricalRisk:
-    if not isinstance(sgd, SGD):
-        raise TypeError(f"sgd must be an SGD process, got {type(sgd).__name__}")
-    if not isinstance(sgd.problem, EmpiricalRisk):
-        raise TypeError(f"sgd must descend an EmpiricalRisk, a finite sum over data; got {type(sgd.problem).__name__}")
-    return sgd.problem
 
 
 def _checked_test(risk: EmpiricalRisk, test: Any) -> PyTree[Array]:
@@ -187,7 +194,7 @@ def _cell(
     own, curvature_key = jax.random.split(key)
     count = particles if isinstance(start, Gaussian) or np.ndim(start) == 1 else None
     last = simulate(sgd, start, steps=steps, key=own, particles=count, dtype="float32").particles[-1]
-    risk, whole = _checked_risk(sgd), np.isfinite(last).all(axis=1)
+    risk, whole = checked_risk(sgd), np.isfinite(last).all(axis=1)
     read = np.array(_read(risk, jnp.asarray(np.where(whole[:, None], last, 0.0), float), test, _classes(risk)))
     whole &= np.isfinite(read).all(axis=0)
     train, *rest = read[:, whole]

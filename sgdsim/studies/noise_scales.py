@@ -10,7 +10,6 @@ from jaxtyping import Float
 
 from sgdsim import plots
 from sgdsim.measures import Estimate
-from sgdsim.plots.noise_scale import noise_scale as figure
 from sgdsim.studies.reading import table
 from sgdsim.studies.result import write_study
 
@@ -275,7 +274,7 @@ class NoiseScales:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw what was measured against g, how far cells are off the curve, and the best batches."""
-        plots.save(figure(self), path)
+        plots.save(plots.noise_scale(self), path)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write figure, JSON and NPZ into a folder and return their paths."""

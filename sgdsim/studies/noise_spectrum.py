@@ -23,6 +23,7 @@ from sgdsim.measures.noise_spectrum import SINGLE_PRECISION, NoiseSpectrum
 from sgdsim.measures.noise_spectrum import noise_spectrum as spectrum_at
 from sgdsim.problems import EmpiricalRisk
 from sgdsim.processes import SGD
+from sgdsim.studies.finite_sum import checked_risk
 from sgdsim.studies.reading import table
 from sgdsim.studies.result import process_settings, write_study
 
@@ -271,13 +272,10 @@ def _collected(
 
 
 def _checked_risk(sgd: SGD) -> EmpiricalRisk:
-    if not isinstance(sgd, SGD):
-        raise TypeError(f"sgd must be an SGD process, got {type(sgd).__name__}")
-    if not isinstance(sgd.problem, EmpiricalRisk):
-        raise TypeError(f"sgd must descend an EmpiricalRisk, a finite sum over data; got {type(sgd.problem).__name__}")
-    if sgd.problem.num_examples < 4:
-        raise ValueError(f"data must hold 4 examples at least, got {sgd.problem.num_examples}")
-    return sgd.problem
+    risk = checked_risk(sgd)
+    if risk.num_examples < 4:
+        raise ValueError(f"data must hold 4 examples at least, got {risk.num_examples}")
+    return risk
 
 
 def _looks(steps: int, at: Sequence[int] | None) -> Int[np.ndarray, " T"]:

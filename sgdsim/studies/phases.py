@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 
 from sgdsim import plots
 from sgdsim.measures import Estimate
-from sgdsim.plots.two_phases import two_phases as figure
 from sgdsim.studies.reading import table
 from sgdsim.studies.result import write_study
 
@@ -186,7 +185,7 @@ class TwoPhases:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw mean and spread over |W| of each layer, their ratio, and the distance from the start."""
-        plots.save(figure(self), path)
+        plots.save(plots.two_phases(self), path)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write figure, JSON and NPZ into a folder and return their paths."""

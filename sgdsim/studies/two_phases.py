@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 from tqdm import tqdm
@@ -13,8 +11,10 @@ from sgdsim.ensemble import Gaussian, simulate
 from sgdsim.measures import Estimate
 from sgdsim.measures.common_motion import common_share
 from sgdsim.measures.layers import Layers, layer_gradients, layers_of
+from sgdsim.measures.loss import losses
 from sgdsim.problems import EmpiricalRisk
 from sgdsim.processes import SGD
+from sgdsim.studies.finite_sum import checked_risk
 from sgdsim.studies.phases import GROWTHS, TwoPhases
 from sgdsim.studies.result import process_settings
 
@@ -87,7 +87,7 @@ def two_phases(
     weights, distances = (np.sqrt(_with_whole(layers.squared_norms(each))) for each in (x, x - x[0]))
     crossings, exponents = _phases(looks, means / spreads, x, distances, layers)
     sizes = np.bincount(layers.numbers)
-    run = {"steps": steps, "replicas": int(kept.size), "weight_decay": float(risk.weight_decay)}
+    run = {"steps": steps, "replicas": int(kept.size)}
     return TwoPhases(
         name=name,
         settings=process_settings(sgd) | run,
@@ -95,7 +95,7 @@ def two_phases(
         paths=(*layers.paths, ""),
         sizes=(*sizes.tolist(), risk.dim),
         steps=looks,
-        losses=np.array([_losses(risk, jnp.asarray(cloud, float)) for cloud in x], dtype=float),
+        losses=np.array([losses(risk, cloud) for cloud in x]),
         means=means,
         spreads=spreads,
         weights=weights,
@@ -108,16 +108,13 @@ def two_phases(
 
 
 def _checked_risk(sgd: SGD, steps: int, replicas: int) -> EmpiricalRisk:
-    if not isinstance(sgd, SGD):
-        raise TypeError(f"sgd must be an SGD process, got {type(sgd).__name__}")
-    if not isinstance(sgd.problem, EmpiricalRisk):
-        raise TypeError(f"sgd must descend an EmpiricalRisk, a finite sum over data; got {type(sgd.problem).__name__}")
+    risk = checked_risk(sgd)
     if sgd.sampling_factor == 0:
         raise ValueError(f"batch_size must leave some noise: {sgd.batch_size} examples are the whole data")
     for word, number, least in (("steps", steps, 10), ("replicas", replicas, 2)):
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise ValueError(f"{word} must be a whole number of at least {least}, got {number!r}")
-    return sgd.problem
+    return risk
 
 
 def _looks(steps: int) -> Int[np.ndarray, " T"]:
@@ -215,8 +212,3 @@ def _exponent(steps: Int[np.ndarray, " n"], distances: Float[np.ndarray, " n"]) 
     if len(steps) < FEWEST or not np.all(distances > 0):
         return np.nan
     return float(np.polyfit(np.log(steps), np.log(distances), 1)[0])
-
-
-@eqx.filter_jit
-def _losses(risk: EmpiricalRisk, cloud: Float[Array, "R d"]) -> Float[Array, " R"]:
-    return eqx.filter_vmap(risk.loss)(cloud)
