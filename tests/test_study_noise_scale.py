@@ -1,5 +1,6 @@
 """The noise scale: a steady test loss in closed form, best batches that are known, and a network on noisy digits."""
 
+import importlib
 import json
 
 import jax
@@ -10,11 +11,11 @@ import pytest
 from sgdsim.measures import Estimate
 from sgdsim.problems import EmpiricalRisk, GaussianNoise, NoisyPotential, datasets, networks, potentials
 from sgdsim.processes import SGD
-from sgdsim.studies import noise_scale as module
 from sgdsim.studies.noise_scale import noise_scale, noisy_digits
 from sgdsim.studies.noise_scales import NOISE_SCALE_FILES, Cell
 from sgdsim.theory import heavy_ball_variance
 
+module = importlib.import_module("sgdsim.studies.noise_scale")  # hidden by the function of its name
 KEY = jax.random.key(0)
 LABELS = np.random.default_rng(0).normal(size=64)
 TEST = (np.ones((20, 1)), np.random.default_rng(1).normal(size=20) + 0.3)
