@@ -74,6 +74,16 @@ def test_a_tile_of_gradients_holds_a_bounded_number_of_them():
     assert [gradient_tile(d) for d in (1, 1_210, 100_000, 10**7)] == [32, 32, 2, 1]
 
 
+def test_the_trace_of_weights_of_any_shape_is_that_of_the_covariance():
+    inputs, labels = RNG.normal(size=(50, 3)), RNG.normal(size=(50, 2))
+    for init, loss in (
+        (np.ones((2, 3)), lambda w, z: jnp.sum((w @ z[0] - z[1]) ** 2)),
+        ({"w": np.ones((2, 3)), "b": np.ones(2)}, lambda p, z: jnp.sum((jnp.sin(p["w"] @ z[0]) + p["b"] - z[1]) ** 2)),
+    ):
+        risk = ss.EmpiricalRisk(loss, (inputs, labels), init=init)
+        assert np.allclose(risk.noise_trace(risk.x0), np.trace(risk.noise_covariance(risk.x0)), rtol=1e-12)
+
+
 def test_a_perturbed_network_shares_the_pass():
     risk, x = regression(root="weighted"), jnp.asarray(RNG.normal(size=(3, 2)))
     perturbed = ss.Perturbed(risk, 0.3)

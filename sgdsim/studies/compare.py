@@ -38,7 +38,7 @@ from sgdsim.studies.steady_grid import steady_widths
 from sgdsim.studies.validity import validity
 
 GRID_DIMENSIONS = 3  # a density is put on a grid up to here
-BIAS_PARTICLES, BIAS_REPLICAS = 2_000, 8  # particles run again with half the sub-step, on a grid and beyond
+BIAS_PARTICLES, BIAS_REPLICAS = 2_000, 4  # particles run again with half the sub-step, on a grid and beyond
 FEWEST_ON_GRID, FEWEST = 100, 10  # particles below which a divergence, or a distance, says nothing
 SHORT = 0.01  # of a relaxation time: the step over which Langevin's own drift and diffusion are measured
 LATE_POINTS = 16  # late positions from which minima are looked for
