@@ -30,6 +30,7 @@ class _Study(NamedTuple):
     options: tuple[tuple[str, Any, str], ...] = ()
     function: str = ""  # of sgdsim.studies, where it is not called as the study is
     batch_size: int | None = None  # where the preset's shows nothing
+    from_preset: tuple[str, ...] = ()  # options that are the preset's unless given
 
 
 STUDIES = {
@@ -77,6 +78,12 @@ STUDIES = {
         "digits-mlp",
         (("--steps", int, "of the run"), REPLICAS),
         batch_size=256,  # at 32 the spread is the larger one from the start
+    ),
+    "network-limits": _Study(
+        "SGD against Langevin with the true D(x), with isotropic noise of the same trace, and SVAG",
+        "two-weight-network",
+        (PARTICLES, ("--steps", int, "how many SGD steps"), ("--substeps", int, "of both Langevin clouds")),
+        from_preset=("steps",),
     ),
     "noise-scale": _Study(
         "whether the test error knows learning rate, batch size and momentum by g = lr N/(B(1 - mu)) alone",
@@ -269,6 +276,7 @@ def _study(options: argparse.Namespace) -> None:
     preset = studies.preset(options.preset)
     folder = studies.check_folder(options.output or Path("sgdsim-out") / f"{preset.name}-{name}", files)
     sgd, start = _process(options, preset)
+    settings |= {option: _chosen(options, preset, option) for option in study.from_preset}
     if name == "batch-not-decay" and "learning_rate" in given:
         settings["learning_rates"] = [given["learning_rate"]]
     _report(run(sgd, *([] if name == "potential" else [start]), name=preset.name, **settings), folder)

@@ -76,6 +76,7 @@ LEFT_OUT = {
     "total_variance": lambda: measures.total_variance(lost(cloud())),
     "common_share": lambda: measures.common_share(lost(cloud())),
     "covariance": lambda: measures.covariance(lost(cloud())),
+    "covariance_distance": lambda: measures.covariance_distance(lost(cloud()), cloud(1), key=KEY),
     "effective_sample_size": lambda: measures.effective_sample_size(lost(cloud(shape=(N, 60))).T),
     "energy_distance": lambda: measures.energy_distance(lost(cloud()), cloud(1), key=KEY),
     "entropy": lambda: measures.entropy(lost(cloud())),
@@ -92,6 +93,7 @@ LEFT_OUT = {
     "over_times": lambda: measures.over_times(measures.mean, np.stack([cloud(), lost(cloud())])),
     "paired_kl": lambda: measures.paired_kl(lost(cloud()), cloud() * 1.01, order=1),
     "passage_time": lambda: measures.passage_time(passed()),
+    "principal_variances": lambda: measures.principal_variances(lost(cloud()), 2),
     "project": lambda: measures.project(
         lost(cloud(shape=(4_000, 3))), cloud(1, (4_000, 3)), 0.1, plane=np.eye(3)[:, :2]
     ),

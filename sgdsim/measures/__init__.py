@@ -3,6 +3,7 @@
 from sgdsim.measures.autocorrelation import autocorrelation, effective_sample_size, integrated_time
 from sgdsim.measures.bootstrap import bootstrap
 from sgdsim.measures.common_motion import common_share
+from sgdsim.measures.covariance_distance import covariance_distance
 from sgdsim.measures.current import (
     BinnedCurrent,
     binned_current,
@@ -38,6 +39,7 @@ from sgdsim.measures.operators import Fisher, Hessian, NoiseCovariance
 from sgdsim.measures.over_times import over_times
 from sgdsim.measures.partition import Partition, merge
 from sgdsim.measures.passage import passage_time, tail_drift
+from sgdsim.measures.principal_variances import principal_variances
 from sgdsim.measures.projection import Projection, leading_plane, project, slice_plane
 from sgdsim.measures.spectrum import EigenPairs, alignment, overlap, top_eigenpairs, trace
 from sgdsim.measures.stein import stein_discrepancy
@@ -79,6 +81,7 @@ __all__ = [
     "common_share",
     "configurational_temperature",
     "covariance",
+    "covariance_distance",
     "effective_sample_size",
     "energy_distance",
     "entropy",
@@ -105,6 +108,7 @@ __all__ = [
     "overlap",
     "paired_kl",
     "passage_time",
+    "principal_variances",
     "project",
     "regress_diffusion",
     "regress_drift",

@@ -23,6 +23,7 @@ from sgdsim.plots.effective_potential import effective_potential
 from sgdsim.plots.escape import escape
 from sgdsim.plots.flat_or_sharp import flat_or_sharp
 from sgdsim.plots.inverse_variance_flatness import inverse_variance_flatness
+from sgdsim.plots.network_limits import network_limits
 from sgdsim.plots.noise_scale import noise_scale
 from sgdsim.plots.noise_spectrum import noise_spectrum
 from sgdsim.plots.out_of_equilibrium import out_of_equilibrium
@@ -51,6 +52,7 @@ __all__ = [
     "floor_curve",
     "highest_density_levels",
     "inverse_variance_flatness",
+    "network_limits",
     "noise_scale",
     "noise_spectrum",
     "out_of_equilibrium",

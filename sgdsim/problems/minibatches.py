@@ -61,13 +61,16 @@ def minibatch_indices(draws: Draws, batch_size: int, num_examples: int, sampling
 
 
 def permute(
-    place: UInt32[Array, "B P"], size: int, key: tuple[UInt32[Array, "1 P"], UInt32[Array, "1 P"]]
+    place: UInt32[Array, "B P"],
+    size: int,
+    key: tuple[UInt32[Array, "1 P"], UInt32[Array, "1 P"]],
+    rounds: int | None = None,
 ) -> UInt32[Array, "B P"]:
-    """A keyed permutation of 0 … size−1 at the given places."""
+    """A keyed permutation of 0 … size−1 at the given places, of 8 Feistel rounds, or 12 for size < 500; or as given."""
     rows = math.isqrt(size - 1) + 1 if size > 1 else 1
     columns = -(-size // rows)
     # Fewer rounds pass every test of single indices and fail on pairs; a small rectangle needs more of them.
-    rounds = 12 if size < 500 else 8
+    rounds = (12 if size < 500 else 8) if rounds is None else rounds
 
     def shuffle(number: UInt32[Array, "B P"]) -> UInt32[Array, "B P"]:
         left, right = number // np.uint32(columns), number % np.uint32(columns)

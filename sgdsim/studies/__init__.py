@@ -4,6 +4,7 @@ from sgdsim.studies.atlas import BREAKDOWN_FILES, Breakdown
 from sgdsim.studies.atlases import ATLASES, atlas
 from sgdsim.studies.batch_not_decay import BATCH_NOT_DECAY_FILES, BatchNotDecay, batch_not_decay
 from sgdsim.studies.breakdown import breakdown
+from sgdsim.studies.candidates import NETWORK_LIMITS_FILES, Candidates
 from sgdsim.studies.compare import compare
 from sgdsim.studies.comparison import COMPARISON_FILES, Comparison
 from sgdsim.studies.cyclic_rates import CYCLIC_RATES_FILES, CyclicRates, cyclic_rates
@@ -14,6 +15,7 @@ from sgdsim.studies.flat_or_sharp import flat_or_sharp
 from sgdsim.studies.inverse_variance_flatness import inverse_variance_flatness
 from sgdsim.studies.laws import LAWS, Check, Law
 from sgdsim.studies.loops import OUT_OF_EQUILIBRIUM_FILES, Loops
+from sgdsim.studies.network_limits import network_limits
 from sgdsim.studies.noise_scale import noise_scale, noise_scale_of_digits, noisy_digits
 from sgdsim.studies.noise_scales import NOISE_SCALE_FILES, NoiseScales
 from sgdsim.studies.noise_spectrum import NOISE_SPECTRUM_FILES, NoiseRanks, noise_spectrum
@@ -37,6 +39,7 @@ __all__ = [
     "FLAT_OR_SHARP_FILES",
     "INVERSE_VARIANCE_FLATNESS_FILES",
     "LAWS",
+    "NETWORK_LIMITS_FILES",
     "NOISE_SCALE_FILES",
     "NOISE_SPECTRUM_FILES",
     "OUT_OF_EQUILIBRIUM_FILES",
@@ -46,6 +49,7 @@ __all__ = [
     "TWO_PHASES_FILES",
     "BatchNotDecay",
     "Breakdown",
+    "Candidates",
     "Check",
     "Comparison",
     "CyclicRates",
@@ -70,6 +74,7 @@ __all__ = [
     "escape",
     "flat_or_sharp",
     "inverse_variance_flatness",
+    "network_limits",
     "noise_scale",
     "noise_scale_of_digits",
     "noise_spectrum",
