@@ -50,6 +50,7 @@ def readings(dim, sizes, scale, law, repeats, permutations=100):
     return found, truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dim", "sizes", "scale", "law"),
     [

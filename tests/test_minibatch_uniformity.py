@@ -15,7 +15,7 @@ import scipy.stats
 from sgdsim.draws import Draws, Stream
 from sgdsim.problems.minibatches import minibatch_indices, permute
 
-COMPARISONS = 32
+COMPARISONS = 40
 LEVEL = 1e-3 / COMPARISONS
 SIZES = (50, 1_797, 1_000_000)
 BATCHES = 8_000_000

@@ -12,6 +12,8 @@ from sgdsim.processes import SGD
 from sgdsim.studies.inverse_variance_flatness import inverse_variance_flatness
 from sgdsim.studies.variance_flatness import INVERSE_VARIANCE_FLATNESS_FILES, WAYS
 
+pytestmark = pytest.mark.slow  # whole studies: not run with the oldest and newest versions
+
 KEY = jax.random.key(0)
 CURVATURES = np.geomspace(0.01, 10, 10)
 RATE, SIZE, COUNT = 0.1, 4, 64  # 16 batches in an epoch: sharp and flat meet at k = 1.9

@@ -14,6 +14,8 @@ from sgdsim.studies.candidates import NETWORK_LIMITS_FILES
 from sgdsim.studies.network_limits import network_limits
 from sgdsim.studies.presets import preset
 
+pytestmark = pytest.mark.slow  # whole studies: not run with the oldest and newest versions
+
 KEY = jax.random.key(0)
 CURVATURES = np.array([2.0, 1.0, 1.0, 0.5])
 SPREADS = np.array([3.0, 1.0, 0.5, 0.2])  # √ of the eigenvalues of D: the curvatures know nothing of them
@@ -85,7 +87,6 @@ def noises():
     return [np.diag(c), np.mean(c) * np.eye(4)]
 
 
-@pytest.mark.slow
 def test_at_a_small_rate_the_true_limit_and_svag_are_sgd():
     """ηk ≤ 0.04, s_B = (N − B)/(N − 1) in the temperature: nothing departs but isotropic noise."""
     sgd = finite_sum(learning_rate=0.02, batch_size=8, sampling="without-replacement")
@@ -110,10 +111,9 @@ def two_weights(learning_rate, particles, clock, **options):
 
 @pytest.fixture(scope="module")
 def network():
-    return two_weights(0.05, 5_000, 40.0, svag=(2,))
+    return two_weights(0.05, 5_000, 40.0, cells=128, svag=(2,))
 
 
-@pytest.mark.slow
 def test_two_weight_network_at_a_small_rate(network):
     """SGD, Langevin with D(x) and Fokker–Planck are one law; isotropic noise makes another, by hundreds of floors."""
     assert network.comparison.grid_is_below_floor and network.comparison.solver_is_below_floor
@@ -130,7 +130,6 @@ def test_two_weight_network_at_a_small_rate(network):
     assert "of which Langevin, isotropic departs" in network.reading
 
 
-@pytest.mark.slow
 def test_figure_and_files(network, quadratic, tmp_path):
     for study in (network, quadratic):
         assert [p.name for p in study.save(tmp_path)] == list(NETWORK_LIMITS_FILES)

@@ -15,6 +15,8 @@ from sgdsim.studies.noise_scale import noise_scale, noisy_digits
 from sgdsim.studies.noise_scales import NOISE_SCALE_FILES, Cell
 from sgdsim.theory import heavy_ball_variance
 
+pytestmark = pytest.mark.slow  # whole studies: not run with the oldest and newest versions
+
 module = importlib.import_module("sgdsim.studies.noise_scale")  # hidden by the function of its name
 KEY = jax.random.key(0)
 LABELS = np.random.default_rng(0).normal(size=64)
@@ -158,7 +160,6 @@ def test_noisy_digits():
     np.testing.assert_array_equal(part.data[0], data.inputs[::4])
 
 
-@pytest.mark.slow
 def test_on_noisy_digits_the_best_batch_grows_with_the_rate(tmp_path):
     """256 digits, 30 % of the labels random: small rates share a curve of g with a lowest place between its ends."""
     sgd, test = noisy_digits(jax.random.key(5), examples=256)

@@ -12,6 +12,8 @@ from sgdsim.problems import EmpiricalRisk, GaussianNoise, NoisyPotential, datase
 from sgdsim.processes import SGD
 from sgdsim.studies.noise_spectrum import NOISE_SPECTRUM_FILES, noise_spectrum
 
+pytestmark = pytest.mark.slow  # whole studies: not run with the oldest and newest versions
+
 KEY = jax.random.key(0)
 
 

@@ -14,6 +14,8 @@ from sgdsim.processes import SGD
 from sgdsim.studies.loops import OUT_OF_EQUILIBRIUM_FILES
 from sgdsim.studies.out_of_equilibrium import out_of_equilibrium
 
+pytestmark = pytest.mark.slow  # whole studies: not run with the oldest and newest versions
+
 KEY = jax.random.key(0)
 K = np.diag([1.0, 0.2])
 TURNING, COMMUTING = np.array([[1.0, 0.8], [0.8, 1.0]]), np.diag([2.0, 0.3])

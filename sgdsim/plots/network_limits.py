@@ -162,4 +162,4 @@ def _clouds_and_densities(axes: np.ndarray, result: Any) -> None:
             if name in result.late:
                 cloud_2d(ax, result.late[name][:, :2], color=COLOURS[name])
             ax.set(xlabel="x₁", ylabel="x₂", xlim=xlim, ylim=ylim)
-        ax.set_title(f"{name} cloud over the {whose}'s density, t = {result.times[-1]:.3g}", fontsize=10)
+        ax.set_title(f"{name} cloud over the {whose}, t = {result.times[-1]:.3g}", fontsize=10)

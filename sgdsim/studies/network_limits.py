@@ -32,10 +32,10 @@ from sgdsim.studies.candidates import Candidate, Candidates, Cloud
 from sgdsim.studies.compare import GRID_DIMENSIONS, compare
 from sgdsim.studies.limit_densities import LimitDensities, isotropic_limit, limit_densities
 
-DEFAULT_PARTICLES = {True: 20_000, False: 64}  # where there is a grid, and where there is none
+DEFAULT_PARTICLES = {True: 10_000, False: 64}  # where there is a grid, and where there is none
 AXES = 6  # leading directions of D along which variances are compared
 POINTS = 4  # late positions of SGD over which D is averaged for them
-CELLS = {1: 512, 2: 128, 3: 32}  # along each axis; the report says whether the grid's error is below the floor
+CELLS = {1: 512, 2: 96, 3: 32}  # along each axis; the report says whether the grid's error is below the floor
 # A distance of 20,000 particles costs seconds, which are saved where a few directions say all.
 DISTANCE_PARTICLES, SPLITS = 10_000, 100
 DIRECTIONS = {True: 8, False: 64}  # of the sliced distance, where there is a grid and where there is none
@@ -51,7 +51,7 @@ def network_limits(
     save_every: int | None = None,
     cells: int | Sequence[int] | None = None,
     substeps: int = 2,
-    svag: Sequence[int] = (2, 8),
+    svag: Sequence[int] = (2, 4),
     chunk_size: int | None = None,
     dtype: Any = "float32",
     progress: bool = False,
@@ -77,9 +77,9 @@ def network_limits(
         start: as for `compare`: a `Gaussian` in d ≤ 3, anything that `simulate` takes beyond.
         steps: how many SGD steps.
         key: a typed `jax.random.key`; all clouds get independent ones from it.
-        particles: P of each cloud; by default the rows of start, or else 64, and 20,000 in d ≤ 3.
+        particles: P of each cloud; by default the rows of start, or else 64, and 10,000 in d ≤ 3.
         save_every: steps between saved times; a tenth of the run by default.
-        cells: of the grid in d ≤ 3, as for `compare`; by default 512, 128 or 32 along each axis.
+        cells: of the grid in d ≤ 3, as for `compare`; by default 512, 96 or 32 along each axis.
         substeps: of both Langevin clouds in one SGD step, a power of two.
         svag: the refinements l to run; left out with momentum or reshuffled passes, for which there is no SVAG.
         chunk_size: particles held at a time.
