@@ -82,7 +82,7 @@ def test_list_names_every_preset_and_study():
         (["study", "flat-or-sharp", "--ratio", "0.5"], "ratio must lie above 1 and be at most 16, got 0.5"),
         (
             ["compare", "double-wel"],
-            "preset must be one of breast-cancer, double-well, two-weight-network, digits-mlp, digits-wide",
+            f"preset must be one of {', '.join(PRESETS)}; got 'double-wel'",
         ),
         (["compare", "double-well", "--lr", "-1"], "learning_rate must be positive and finite, got -1.0"),
         (["compare", "double-well", "--lr", "nan"], "learning_rate must be positive and finite, got nan"),
