@@ -82,7 +82,13 @@ STUDIES = {
     "network-limits": _Study(
         "SGD against Langevin with the true D(x), with isotropic noise of the same trace, and SVAG",
         "two-weight-network",
-        (PARTICLES, ("--steps", int, "how many SGD steps"), ("--substeps", int, "of both Langevin clouds")),
+        (
+            PARTICLES,
+            ("--steps", int, "how many SGD steps"),
+            ("--substeps", int, "of both Langevin clouds"),
+            ("--svag", _numbers, "refinements of SVAG, such as 2,8"),
+            ("--cells", _numbers, "of the grid, such as 512 or 128,192"),
+        ),
         from_preset=("steps",),
     ),
     "noise-scale": _Study(
