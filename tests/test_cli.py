@@ -78,6 +78,9 @@ def test_list_names_every_preset_and_study():
     ("arguments", "message"),
     [
         (["study", "batch-not-decay", "--factor", "1"], "factor must be a whole number of at least 2, got 1"),
+        (["study", "noise-scale", "--examples", "1"], "examples must be a whole number from 10 to 1796, got 1"),
+        (["study", "network-limits", "--particles", "3"], "particles must be at least 100"),
+        (["study", "two-phases", "double-well"], "sgd must descend an EmpiricalRisk, a finite sum over data"),
         (["study", "cyclic-rates", "--swing", "2"], "swing must lie above 0 and below 1, got 2.0"),
         (["study", "flat-or-sharp", "--ratio", "0.5"], "ratio must lie above 1 and be at most 16, got 0.5"),
         (

@@ -43,13 +43,18 @@ def noisy_digits(
         examples: N, from 10 to 1,796.
         random_labels: the share of them with labels drawn at random.
         hidden: the width of a 64-hidden-10 network with tanh.
+
+    Raises:
+        ValueError: on numbers out of their range.
     """
-    split_key, label_key, weight_key = jax.random.split(key, 3)
     digits = datasets.digits()
+    if isinstance(examples, bool) or not isinstance(examples, int) or not 10 <= examples < digits.num_examples:
+        raise ValueError(f"examples must be a whole number from 10 to {digits.num_examples - 1}, got {examples!r}")
+    split_key, label_key, weight_key = jax.random.split(key, 3)
     data = digits.split(1 - examples / digits.num_examples, key=split_key)
     data = data.with_random_labels(random_labels, key=label_key)
     risk = EmpiricalRisk(networks.cross_entropy, data, init=networks.mlp((64, hidden, 10), key=weight_key))
-    return SGD(risk, learning_rate=0.1, batch_size=16), data
+    return SGD(risk, learning_rate=0.1, batch_size=1), data
 
 
 def noise_scale_of_digits(
