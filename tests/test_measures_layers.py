@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import enable_x64
 
 from sgdsim.measures.layers import layer_gradients, layers_of
 from sgdsim.problems import EmpiricalRisk, networks
@@ -80,7 +81,7 @@ def test_single_precision_of_a_large_mean():
     data = 1000.0 + np.random.default_rng(0).normal(size=(50, 2))
     risk = EmpiricalRisk(lambda w, z: w @ z, data, init=np.zeros(2))
     risk = jax.tree.map(lambda a: a.astype(np.float32) if eqx.is_inexact_array(a) else a, risk)
-    with jax.enable_x64(False):
+    with enable_x64(False):
         found = layer_gradients(risk, np.zeros((1, 2), np.float32), tile=7)
     assert found.traces[0, 0] == pytest.approx(np.sum(data.astype(np.float32).var(axis=0, dtype=float)), rel=1e-4)
 
