@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from sgdsim.measures.operators import checked_tile, mean_gradient
+from sgdsim.measures.operators import checked_tile
 from sgdsim.problems.risk import EmpiricalRisk
 from sgdsim.problems.tiles import sum_over_tiles
 
@@ -104,7 +104,7 @@ def _moments(
     """∇f and the layers' traces, one particle after the other."""
 
     def of_particle(x: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, " layers"]]:
-        mean = mean_gradient(risk, x, tile)
+        mean = risk.mean_gradient(x, tile)
 
         def squares(data: PyTree[Array]) -> Float[Array, " layers"]:
             deviations = risk.example_gradients(x, data) - mean

@@ -144,9 +144,8 @@ def finite_sum(problem: Problem) -> tuple[EmpiricalRisk | None, Float[Array, ""]
 
 @eqx.filter_jit
 def mean_gradient(risk: EmpiricalRisk, x: Float[Array, " d"], tile: int) -> Float[Array, " d"]:
-    """(1/N) Σ ∇ℓᵢ, without weight decay, `tile` examples at a time."""
-    gradient = jax.grad(lambda y, data: jnp.sum(risk.losses(y, data)))
-    return sum_over_tiles(lambda data: gradient(x, data), risk.data, tile) / risk.num_examples
+    """`EmpiricalRisk.mean_gradient`, compiled."""
+    return risk.mean_gradient(x, tile)
 
 
 def checked_tile(tile: int) -> int:

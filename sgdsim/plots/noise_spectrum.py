@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sgdsim.measures.noise_spectrum import SINGLE_PRECISION
 from sgdsim.plots.base import CHAIN_COLOUR, DENSITY_COLOUR, LANGEVIN_COLOUR, SGD_COLOUR, STEADY_COLOUR
 
 PAPER = (0.003, 0.02)  # rank over d as Chaudhari and Soatto report it
-SINGLE_PRECISION = float(np.finfo(np.float32).eps)
 
 
 def noise_spectrum(result: Any) -> Figure:

@@ -17,7 +17,7 @@ from sgdsim.problems.losses import check_labels, example_of
 from sgdsim.problems.minibatches import minibatch_indices, permute
 from sgdsim.problems.networks import Applied
 from sgdsim.problems.problem import Problem, check_scalar
-from sgdsim.problems.tiles import fold_over_tiles, gradient_tile, sum_over_tiles
+from sgdsim.problems.tiles import EXAMPLES, fold_over_tiles, gradient_tile, sum_over_tiles
 
 Root = Literal["dense", "weighted"] | int
 Moments = tuple[PyTree[Array], Float[Array, "*moment"], Float[Array, ""]]
@@ -141,11 +141,16 @@ class EmpiricalRisk(Problem):
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         return jnp.mean(self.losses(x)) + self.weight_decay / 2 * jnp.sum(x * x)
 
-    def gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+    def mean_gradient(self, x: Float[Array, " d"], tile: int = EXAMPLES) -> Float[Array, " d"]:
+        """(1/N) Σ ∇ℓ(x, zᵢ), without weight decay, `tile` examples at a time."""
+
         def of_tile(data: PyTree[Array]) -> Float[Array, " d"]:
             return jax.grad(lambda y: jnp.sum(self.losses(y, data)))(x)
 
-        return sum_over_tiles(of_tile, self.data) / self.num_examples + self.weight_decay * x
+        return sum_over_tiles(of_tile, self.data, tile) / self.num_examples
+
+    def gradient(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.mean_gradient(x) + self.weight_decay * x
 
     def noise_covariance(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         return self._gradient_and_covariance(x)[1]

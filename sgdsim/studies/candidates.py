@@ -15,7 +15,7 @@ from sgdsim.measures import Estimate
 from sgdsim.studies.comparison import Comparison
 from sgdsim.studies.limit_densities import LimitDensities
 from sgdsim.studies.reading import departs, in_words, table
-from sgdsim.studies.result import write_study
+from sgdsim.studies.result import fields_of, write_study
 
 NETWORK_LIMITS_FILES = ("network_limits.png", "network_limits.json", "network_limits.npz")
 SHOWN_AXES = 3  # variances that the table has room for
@@ -231,8 +231,8 @@ class Candidates:
             "name": self.name,
             "settings": self.settings,
             "times": self.times,
-            "sgd": _fields(self.sgd),
-            "candidates": [_fields(c) | {"cloud": _fields(c.cloud)} for c in self.candidates],
+            "sgd": fields_of(self.sgd),
+            "candidates": [fields_of(c) | {"cloud": fields_of(c.cloud)} for c in self.candidates],
             "densities": density,
             "solver_is_below_floor": self.comparison.solver_is_below_floor,
             "grid_is_below_floor": self.comparison.grid_is_below_floor,
@@ -268,7 +268,3 @@ def _ratio(a: Estimate, b: Estimate) -> Estimate:
     value = float(a.value) / float(b.value)
     shares = [float(e.standard_error) / float(e.value) for e in (a, b)]
     return Estimate(value, abs(value) * math.hypot(*shares))
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

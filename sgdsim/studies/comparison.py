@@ -16,7 +16,7 @@ from sgdsim.measures import Estimate
 from sgdsim.studies.chain_comparison import ChainComparison
 from sgdsim.studies.local import Local
 from sgdsim.studies.reading import departs, in_words, resolution, table
-from sgdsim.studies.result import write_study
+from sgdsim.studies.result import fields_of, write_study
 from sgdsim.studies.validity import Validity
 
 COMPARISON_FILES = ("compare.png", "compare.json", "compare.npz")
@@ -285,9 +285,9 @@ class Comparison:
         content: dict[str, Any] = {
             "name": self.name,
             "settings": self.settings,
-            "validity": _fields(self.validity),
+            "validity": fields_of(self.validity),
             "times": self.times,
-            "measured": {"sgd": _fields(self.sgd_local), "langevin": _fields(self.langevin_local)},
+            "measured": {"sgd": fields_of(self.sgd_local), "langevin": fields_of(self.langevin_local)},
             "diverged": {"sgd": self.sgd.num_diverged, "langevin": self.langevin.num_diverged},
             "particle_steps_per_second": {
                 "sgd": self.sgd.particle_steps_per_second,
@@ -296,17 +296,17 @@ class Comparison:
             "reading": self.reading,
         }
         if self.density is not None:
-            d = _fields(self.density)
+            d = fields_of(self.density)
             grid = d.pop("grid")
             for name in ("masses", "steady"):
                 d.pop(name)
             if d["chain"] is not None:
-                d["chain"] = {k: v for k, v in _fields(d["chain"]).items() if k not in ("masses", "steady")}
+                d["chain"] = {k: v for k, v in fields_of(d["chain"]).items() if k not in ("masses", "steady")}
             for name in ("sgd_moments", "langevin_moments"):
-                d[name] = [_fields(m) for m in d[name]]
+                d[name] = [fields_of(m) for m in d[name]]
             content["density"] = d | {"grid": {"lower": grid.lower, "upper": grid.upper, "cells": grid.cells}}
         else:
-            content["distance"] = _fields(self.distance)
+            content["distance"] = fields_of(self.distance)
         return content
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -322,11 +322,6 @@ class Comparison:
 
 def _side(is_below: bool) -> str:
     return "below" if is_below else "ABOVE"
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass without copying what they hold."""
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def _moment_names(dim: int) -> list[str]:

@@ -17,3 +17,10 @@ def checked_risk(sgd: Any) -> EmpiricalRisk:
     if not isinstance(sgd.problem, EmpiricalRisk):
         raise TypeError(f"sgd must descend an EmpiricalRisk, a finite sum over data; got {type(sgd.problem).__name__}")
     return sgd.problem
+
+
+def check_counts(**counts: tuple[Any, int]) -> None:
+    """Raise ValueError unless each named number is a whole one, and not below the least that is given with it."""
+    for name, (value, least) in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")

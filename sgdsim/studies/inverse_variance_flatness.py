@@ -16,7 +16,7 @@ from sgdsim.measures.operators import Hessian, NoiseCovariance
 from sgdsim.measures.spectrum import Operator, top_eigenpairs
 from sgdsim.problems import EmpiricalRisk
 from sgdsim.processes import SGD
-from sgdsim.studies.finite_sum import checked_risk
+from sgdsim.studies.finite_sum import check_counts, checked_risk
 from sgdsim.studies.result import process_settings
 from sgdsim.studies.variance_flatness import PrincipalDirections, Sampled, VarianceFlatness
 from sgdsim.theory import heavy_ball_variance
@@ -219,17 +219,8 @@ def _checked(
 ) -> tuple[EmpiricalRisk, int]:
     """The risk and M, or an error that names what is wrong."""
     risk = checked_risk(sgd)
-    wanted = {
-        "settle": (settle, 0),
-        "relax": (relax, 1),
-        "window": (window, 2),
-        "replicas": (replicas, FEWEST),
-        "directions": (directions, 3),
-        "components": (components, 3),
-    }
-    for label, (value, least) in wanted.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{label} must be a whole number of at least {least}, got {value!r}")
+    check_counts(settle=(settle, 0), relax=(relax, 1), window=(window, 2), replicas=(replicas, FEWEST))
+    check_counts(directions=(directions, 3), components=(components, 3))
     batches = risk.num_examples // sgd.batch_size
     if batches < 2:
         raise ValueError(f"batch_size must leave two batches in an epoch at least, got {sgd.batch_size}")

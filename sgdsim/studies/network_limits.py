@@ -1,6 +1,7 @@
 """SGD on a network against its continuum candidates: true noise, isotropic noise of the same trace, and SVAG."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -197,7 +198,7 @@ def _cloud(
             held[part] = tuple(kl(y, densities.grid, p) for y, p in zip(x, masses[1:], strict=True))
     return Cloud(
         name=label,
-        loss=over_times(lambda y: mean_loss(problem, y), x),
+        loss=over_times(partial(mean_loss, problem), x),
         total_variance=over_times(total_variance, x),
         along_axes=over_times(lambda y: _diagonal(covariance(y @ axes.T)), x),
         principal=principal_variances(x[-1], min(x.shape[1:])),

@@ -20,7 +20,7 @@ from sgdsim.measures.spectrum import top_eigenpairs
 from sgdsim.problems import EmpiricalRisk, datasets, networks
 from sgdsim.problems.datasets import Dataset
 from sgdsim.processes import SGD
-from sgdsim.studies.finite_sum import checked_risk
+from sgdsim.studies.finite_sum import check_counts, checked_risk
 from sgdsim.studies.noise_scales import Cell, NoiseScales, Optima
 from sgdsim.studies.result import process_settings
 
@@ -178,8 +178,7 @@ def _checked_numbers(time: float | None, steps: int | None, particles: int) -> f
         raise ValueError(f"time and steps must not both be given, got {time} and {steps}")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ValueError(f"steps must be a positive whole number, got {steps!r}")
-    if isinstance(particles, bool) or not isinstance(particles, int) or particles < 4:
-        raise ValueError(f"particles must be a whole number of at least 4, got {particles!r}")
+    check_counts(particles=(particles, 4))
     amount = float(steps or (TIME if time is None else time))
     if not 0 < amount < float("inf"):
         raise ValueError(f"time must be positive and finite, got {time}")

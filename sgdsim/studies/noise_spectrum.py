@@ -21,16 +21,16 @@ from sgdsim.measures import Estimate
 from sgdsim.measures.loss import losses
 from sgdsim.measures.noise_spectrum import SINGLE_PRECISION, NoiseSpectrum
 from sgdsim.measures.noise_spectrum import noise_spectrum as spectrum_at
+from sgdsim.plots.noise_spectrum import PAPER
 from sgdsim.problems import EmpiricalRisk
 from sgdsim.processes import SGD
-from sgdsim.studies.finite_sum import checked_risk
+from sgdsim.studies.finite_sum import check_counts, checked_risk
 from sgdsim.studies.reading import table
 from sgdsim.studies.result import process_settings, write_study
 
 NOISE_SPECTRUM_FILES = ("noise_spectrum.png", "noise_spectrum.json", "noise_spectrum.npz")
 FRACTIONS = (0.5, 0.9, 0.99)  # of the trace, whose directions are counted
 LOOKS = (0, 1, 3, 10, 30, 100)  # hundredths of the run at which D is looked at, unless the steps are given
-PAPER = (0.003, 0.02)  # rank over d as Chaudhari and Soatto report it
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -197,8 +197,7 @@ def noise_spectrum(
     """
     key_words(key)
     risk = _checked_risk(sgd)
-    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 2:
-        raise ValueError(f"replicas must be a whole number of at least 2, got {replicas!r}")
+    check_counts(replicas=(replicas, 2))
     looks = _looks(steps, at)
     positions = risk.x0 if start is None else start
     every = math.gcd(*(int(look) for look in looks)) or None

@@ -21,6 +21,7 @@ from sgdsim.measures import (
 )
 from sgdsim.processes import SGD
 from sgdsim.processes.gaussian_chain import GaussianChain
+from sgdsim.studies.finite_sum import check_counts
 from sgdsim.studies.loops import Loops, Motion
 from sgdsim.studies.result import process_settings
 from sgdsim.theory.reversible_chain import ReversibleChain, reversible_chain
@@ -275,15 +276,7 @@ def _checked_start(sgd: SGD, start: Any) -> Any:
 
 def _checked_counts(sgd: SGD, settle: int, window: int, directions: int, stride: int | None, replicas: int) -> int:
     """The stride, or a ValueError on a count that cannot be."""
-    wanted = {
-        "settle": (settle, LOOKS),
-        "window": (window, 8),
-        "directions": (directions, 2),
-        "replicas": (replicas, 8),
-    }
-    for label, (value, least) in wanted.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{label} must be a whole number of at least {least}, got {value!r}")
+    check_counts(settle=(settle, LOOKS), window=(window, 8), directions=(directions, 2), replicas=(replicas, 8))
     step = max(_memory(sgd), 1) if stride is None else stride
     if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step <= window // 8:
         raise ValueError(f"stride must be a whole number from 1 to an eighth of window = {window}, got {step!r}")

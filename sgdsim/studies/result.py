@@ -1,5 +1,6 @@
 """What every study returns, and how its files are written."""
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -47,6 +48,11 @@ def process_settings(sgd: SGD) -> dict[str, Any]:
         "sampling": sgd.sampling,
         "sampling_factor": sgd.sampling_factor,
     } | data
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass without copying what they hold."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def check_folder(folder: str | os.PathLike[str], names: Iterable[str] = ()) -> Path:

@@ -14,7 +14,7 @@ from sgdsim.measures.layers import Layers, layer_gradients, layers_of
 from sgdsim.measures.loss import losses
 from sgdsim.problems import EmpiricalRisk
 from sgdsim.processes import SGD
-from sgdsim.studies.finite_sum import checked_risk
+from sgdsim.studies.finite_sum import check_counts, checked_risk
 from sgdsim.studies.phases import GROWTHS, TwoPhases
 from sgdsim.studies.result import process_settings
 
@@ -111,9 +111,7 @@ def _checked_risk(sgd: SGD, steps: int, replicas: int) -> EmpiricalRisk:
     risk = checked_risk(sgd)
     if sgd.sampling_factor == 0:
         raise ValueError(f"batch_size must leave some noise: {sgd.batch_size} examples are the whole data")
-    for word, number, least in (("steps", steps, 10), ("replicas", replicas, 2)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
-            raise ValueError(f"{word} must be a whole number of at least {least}, got {number!r}")
+    check_counts(steps=(steps, 10), replicas=(replicas, 2))
     return risk
 
 
