@@ -1,4 +1,8 @@
-"""The loss of one example: what a model says of an input against the example's label."""
+"""The loss of one example: what a model says of an input against the example's label.
+
+Each is a criterion of the model's outputs f and the label y. Criteria take features first and examples, if there are
+several, after them, as the layers of `layers.py` do.
+"""
 
 import types
 from collections.abc import Callable
@@ -9,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num, PyTree
+
+from sgdsim.problems.layers import Network
 
 Model = Callable[..., Array] | Float[Array, "*w"]
 
@@ -21,13 +27,13 @@ def output(model: Model, x: PyTree[Array]) -> Float[Array, "*out"]:
 def squared_error(model: Model, example: tuple[PyTree[Array], Num[Array, "*out"]]) -> Float[Array, ""]:
     """½|model(x) − y|² of one example; with an array of weights for a model it is linear regression."""
     x, y = example
-    return jnp.sum((output(model, x) - y) ** 2) / 2
+    return _half_square(jnp.ravel(output(model, x)), y)
 
 
 def cross_entropy(model: Model, example: tuple[PyTree[Array], Int[Array, ""]]) -> Float[Array, ""]:
     """−log softmax(model(x))_label of one example; labels are 0 … classes − 1, one for each of the model's outputs."""
     x, label = example
-    return -jax.nn.log_softmax(output(model, x))[label]
+    return _log_share(output(model, x), label)
 
 
 def hinge(model: Model, example: tuple[PyTree[Array], Num[Array, "*one"]]) -> Float[Array, ""]:
@@ -39,11 +45,7 @@ def hinge(model: Model, example: tuple[PyTree[Array], Num[Array, "*one"]]) -> Fl
     2001.
     """
     x, y = example
-    f = output(model, x)
-    if f.size == 1:
-        return jax.nn.relu(1 - jnp.sum(y * f))
-    # The label's own entry is 0, so that the maximum is never below it.
-    return jnp.max(f - f[y] + (jnp.arange(f.size) != y))
+    return _missing_margin(jnp.ravel(output(model, x)), y)
 
 
 def logistic_loss(model: Model, example: tuple[PyTree[Array], Num[Array, "*one"]]) -> Float[Array, ""]:
@@ -52,11 +54,47 @@ def logistic_loss(model: Model, example: tuple[PyTree[Array], Num[Array, "*one"]
     With an array of weights for a model it is logistic regression without intercept.
     """
     x, y = example
-    return _softplus(jnp.sum(-y * output(model, x)))
+    return _softplus_of_margin(jnp.ravel(output(model, x)), y)
+
+
+def losses(
+    example_loss: Callable[[Any, PyTree[Array]], Float[Array, ""]], model: PyTree, data: PyTree[Array]
+) -> Float[Array, " n"]:
+    """example_loss(model, zᵢ) of each example along the leading axis of the data.
+
+    Where the loss is of this file and the model of `networks`, all examples go through it in one call.
+    """
+    criterion = _CRITERIA.get(example_loss) if isinstance(example_loss, types.FunctionType) else None
+    if criterion is None or not isinstance(model, Network):
+        return jax.vmap(lambda z: example_loss(model, z))(data)
+    x, y = data
+    return criterion(model(jnp.moveaxis(x, 0, -1)), jnp.moveaxis(y, 0, -1))
+
+
+def _half_square(f: Float[Array, "out *n"], y: Num[Array, "..."]) -> Float[Array, "*n"]:
+    return jnp.sum((f - y.reshape(f.shape)) ** 2, axis=0) / 2
+
+
+def _log_share(f: Float[Array, "classes *n"], label: Int[Array, "*n"]) -> Float[Array, "*n"]:
+    # log_softmax[label] is a gather, whose derivative is a scatter: slow where the cloud makes it a batch of them.
+    is_label = jnp.arange(f.shape[0]).reshape(-1, *[1] * label.ndim) == label
+    return -jnp.sum(jnp.where(is_label, jax.nn.log_softmax(f, axis=0), 0), axis=0)
+
+
+def _missing_margin(f: Float[Array, "out *n"], y: Num[Array, "..."]) -> Float[Array, "*n"]:
+    if f.shape[0] == 1:
+        return jax.nn.relu(1 - jnp.sum(y.reshape(f.shape) * f, axis=0))
+    is_label = jnp.arange(f.shape[0]).reshape(-1, *[1] * y.ndim) == y
+    # The label's own entry is 0, so that the maximum is never below it.
+    return jnp.max(f - jnp.sum(jnp.where(is_label, f, 0), axis=0) + ~is_label, axis=0)
+
+
+def _softplus_of_margin(f: Float[Array, "1 *n"], y: Num[Array, "..."]) -> Float[Array, "*n"]:
+    return _softplus(-jnp.sum(y.reshape(f.shape) * f, axis=0))
 
 
 @jax.custom_jvp
-def _softplus(z: Float[Array, ""]) -> Float[Array, ""]:
+def _softplus(z: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """log(1 + eᶻ), whose derivative is one logistic function; JAX's own goes through an exponential and a logarithm."""
     return jax.nn.softplus(z)
 
@@ -137,4 +175,11 @@ _RULES: dict[Any, Callable[[str, tuple[int, ...], np.ndarray], None]] = {
     cross_entropy: _require_classes,
     hinge: _require_signs_or_classes,
     logistic_loss: _require_signs,
+}
+
+_CRITERIA: dict[Any, Callable[[Array, Array], Float[Array, "*n"]]] = {
+    squared_error: _half_square,
+    cross_entropy: _log_share,
+    hinge: _missing_margin,
+    logistic_loss: _softplus_of_margin,
 }

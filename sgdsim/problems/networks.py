@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
+from sgdsim.problems.layers import Activation, Linear, Network, Sequential
 from sgdsim.problems.losses import cross_entropy, hinge, logistic_loss, squared_error
 
 __all__ = [
@@ -87,7 +88,7 @@ class Applied(eqx.Module):
         return self.apply(self.params, x)
 
 
-class Residual(eqx.Module):
+class Residual(Network):
     """h₀ = W x + c, h_{l+1} = h_l + V_l φ(U_l h_l + b_l) + a_l, y = Z h_L + e: L residual blocks, (in,) → (out,).
 
     Args:
@@ -102,9 +103,9 @@ class Residual(eqx.Module):
     Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016.
     """
 
-    first: eqx.nn.Linear
-    blocks: tuple[eqx.nn.Sequential, ...]
-    last: eqx.nn.Linear
+    first: Linear
+    blocks: tuple[Sequential, ...]
+    last: Linear
 
     def __init__(
         self,
@@ -120,11 +121,11 @@ class Residual(eqx.Module):
             raise ValueError(f"blocks must be at least 1, got {blocks}")
         inputs, width, outputs = sizes
         first, last, *inner = jax.random.split(key, blocks + 2)
-        self.first = eqx.nn.Linear(inputs, width, key=first)
+        self.first = Linear(inputs, width, key=first)
         self.blocks = tuple(mlp((width, width, width), key=k, activation=activation) for k in inner)
-        self.last = eqx.nn.Linear(width, outputs, key=last)
+        self.last = Linear(width, outputs, key=last)
 
-    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+    def __call__(self, x: Float[Array, "in *examples"]) -> Float[Array, "out *examples"]:
         h = self.first(x)
         for block in self.blocks:
             h = h + block(h)
@@ -136,7 +137,7 @@ def mlp(
     *,
     key: Key[Array, ""],
     activation: Callable[[Array], Array] = jnp.tanh,
-) -> eqx.nn.Sequential:
+) -> Sequential:
     """A fully connected network such as (64, 32, 16, 10), of any depth and widths: (in,) → (out,).
 
     Args:
@@ -150,7 +151,7 @@ def mlp(
     return _stack(sizes, activation, use_bias=True, key=key)
 
 
-def deep_linear(sizes: tuple[int, ...], *, key: Key[Array, ""]) -> eqx.nn.Sequential:
+def deep_linear(sizes: tuple[int, ...], *, key: Key[Array, ""]) -> Sequential:
     """y = W_L ⋯ W₁ x without biases: linear in x, and not convex in its weights. Sizes as for `mlp`.
 
     Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
@@ -161,17 +162,17 @@ def deep_linear(sizes: tuple[int, ...], *, key: Key[Array, ""]) -> eqx.nn.Sequen
 
 def _stack(
     sizes: tuple[int, ...], activation: Callable[[Array], Array] | None, *, use_bias: bool, key: Key[Array, ""]
-) -> eqx.nn.Sequential:
-    """Equinox's linear layers, with the activation between them."""
+) -> Sequential:
+    """Linear layers, with the activation between them."""
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"sizes must be inputs, hidden widths and outputs, all positive; got {sizes}")
     layers: list[Any] = []
     keys = jax.random.split(key, len(sizes) - 1)
     for width, following, layer_key in zip(sizes, sizes[1:], keys, strict=False):
         if layers and activation is not None:
-            layers.append(eqx.nn.Lambda(activation))
-        layers.append(eqx.nn.Linear(width, following, use_bias=use_bias, key=layer_key))
-    return eqx.nn.Sequential(layers)
+            layers.append(Activation(activation))
+        layers.append(Linear(width, following, use_bias=use_bias, key=layer_key))
+    return Sequential(tuple(layers))
 
 
 def teacher_student(
@@ -180,7 +181,7 @@ def teacher_student(
     *,
     key: Key[Array, ""],
     activation: Callable[[Array], Array] = jnp.tanh,
-) -> tuple[eqx.nn.Sequential, eqx.nn.Sequential]:
+) -> tuple[Sequential, Sequential]:
     """Two networks of one hidden layer and independent weights; the teacher labels the data that the student learns.
 
     `datasets.from_teacher(teacher, N, inputs=…, noise=…, key=…)` makes those data. A student at least as wide as the

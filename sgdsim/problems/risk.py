@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree, UInt32
 from sgdsim.covariance import symmetric_square_root
 from sgdsim.draws import Draws
 from sgdsim.problems.datasets import Dataset
-from sgdsim.problems.losses import check_labels, example_of
+from sgdsim.problems.losses import check_labels, example_of, losses
 from sgdsim.problems.minibatches import minibatch_indices, permute
 from sgdsim.problems.networks import Applied
 from sgdsim.problems.problem import Problem, check_scalar
@@ -84,10 +84,10 @@ class EmpiricalRisk(Problem):
         check_labels(self.example_loss, eqx.combine(self.init, self.frozen), self.data)
         point = jax.ShapeDtypeStruct((self.dim,), jax.tree.leaves(self.init)[0].dtype)
         check_scalar("example_loss", self._loss_of_example, point, example_of(self.data))
-        losses = eqx.filter_jit(self.losses)(self.x0)
-        if not bool(jnp.all(jnp.isfinite(losses))):
-            bad = int(jnp.argmin(jnp.isfinite(losses)))
-            raise ValueError(f"example_loss must be finite at init, got {losses[bad]} for example {bad}")
+        at_init = eqx.filter_jit(self.losses)(self.x0)
+        if not bool(jnp.all(jnp.isfinite(at_init))):
+            bad = int(jnp.argmin(jnp.isfinite(at_init)))
+            raise ValueError(f"example_loss must be finite at init, got {at_init[bad]} for example {bad}")
 
     @property
     def x0(self) -> Float[Array, " d"]:
@@ -130,8 +130,7 @@ class EmpiricalRisk(Problem):
 
     def losses(self, x: Float[Array, " d"], data: PyTree[Array] | None = None) -> Float[Array, " n"]:
         """ℓ(x, zᵢ) of each of its examples, or of those given, without weight decay, in the dtype of x."""
-        params = self.parameters(x)
-        return jax.vmap(lambda z: self.example_loss(params, z))(self.data if data is None else data).astype(x.dtype)
+        return losses(self.example_loss, self.parameters(x), self.data if data is None else data).astype(x.dtype)
 
     def example_gradients(self, x: Float[Array, " d"], data: PyTree[Array] | None = None) -> Float[Array, "n d"]:
         """∇ℓ(x, zᵢ) of each of its examples, or of those given, without weight decay."""

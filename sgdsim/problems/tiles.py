@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-EXAMPLES = 512  # examples whose activations are held at a time, for each particle; fewer or more were slower
+EXAMPLES = 256  # examples whose activations are held at a time, for each particle; fewer or more were slower
 GRADIENTS = 32  # examples whose own gradients are held at a time: a tile stays in cache …
 GRADIENT_NUMBERS = 2**18  # … and holds no more numbers than this
 
