@@ -55,7 +55,7 @@ class Job:
         title: what is run, for the table.
         unit: what `Side.work` counts, such as "particle-steps".
         sides: builds the sides, sgdsim's first; called when the job's turn comes.
-        check: the sides' first results, by name → the largest gap in standard errors. Raises ValueError where laws differ.
+        check: the first results, by side → the largest gap in standard errors; raises ValueError where laws differ.
         targets: side (or `BEST`) → how many times faster than it sgdsim is to be.
     """
 
