@@ -12,6 +12,8 @@ same cloud.
 
 import enum
 import math
+from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -63,6 +65,9 @@ def threefry2x32(
     return x0, x1
 
 
+Words = tuple[UInt32[Array, "*#shape"], UInt32[Array, "*#shape"]]
+
+
 class Draws(eqx.Module):
     """The random numbers of a cloud of P particles at one step.
 
@@ -71,7 +76,7 @@ class Draws(eqx.Module):
     Build with `Draws.of(key, particles)`; move in time with `at(step)`.
     """
 
-    keys: UInt32[Array, "streams 2 P"]
+    keys: tuple[Words, ...]  # of each stream: two words for each particle, (P,)
     step: UInt32[Array, ""]
 
     @classmethod
@@ -91,15 +96,14 @@ class Draws(eqx.Module):
     @property
     def particles(self) -> int:
         """Number of particles, P."""
-        return self.keys.shape[-1]
+        return self.keys[0][0].shape[-1]
 
     def words(
         self, stream: Stream, slots: UInt32[Array | np.ndarray, " n"], step: UInt32[Array, ""] | None = None
     ) -> tuple[UInt32[Array, "n P"], UInt32[Array, "n P"]]:
         """Two uniform 32-bit words for each slot and particle; at another step where one is given."""
-        keys = self.keys[int(stream)]
         step = self.step if step is None else step
-        return threefry2x32((keys[0], keys[1]), (step, jnp.asarray(slots)[:, None]))
+        return _word_pairs(self.keys[int(stream)], (step, jnp.asarray(slots)[:, None]))
 
     def normals(
         self, count: int, *, stream: Stream = Stream.NOISE, first: int = 0, dtype: DTypeLike | None = None
@@ -107,8 +111,7 @@ class Draws(eqx.Module):
         """Independent standard normals, `count` for each particle.
 
         Normal i uses words (u, v) of slot ⌊i/2⌋ by Box and Muller (1958): √(−2 log u) · cos 2π(v − (i mod 2)/4), so an
-        even i takes the cosine and the odd one after it the sine. Each element computes both words by itself: joining
-        two halves of a pair would stop XLA from vectorising the step.
+        even i takes the cosine and the odd one after it the sine.
 
         The words have 32 bits, so the normals reach ±6.8, and float32 and float64 see the same numbers to rounding.
 
@@ -122,13 +125,13 @@ class Draws(eqx.Module):
             raise ValueError(f"first must be even (normals come in pairs), got {first}")
         if (first + count + 1) // 2 > COUNTER_LIMIT:
             raise OverflowError(f"count must leave slots below 2³², got {count} normals from {first}")
-        number = first + np.arange(count, dtype=np.uint64)
-        odd = (number % 2).astype(np.int32)[:, None]
-        dtype = jnp.result_type(float) if dtype is None else dtype
-        word0, word1 = self.words(stream, (number // 2).astype(np.uint32))
-        radius = jnp.sqrt(-2 * jnp.log(unit_interval(word0, dtype)))
-        # cosine first: with the factors the other way round XLA's simplifier goes in circles, and says so on stderr
-        return _cos_turns(word1, odd, dtype) * radius
+        dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+        slots = (first // 2 + np.arange(-(-count // 2), dtype=np.uint64)).astype(np.uint32)
+        counter = (self.step, jnp.asarray(slots)[:, None])
+        even, odd = _normal_pairs(self.keys[int(stream)], counter, dtype, alone=count == 1)
+        if count == 1:
+            return even
+        return jnp.stack([even, odd], axis=1).reshape(-1, self.particles)[:count]
 
     def uniforms(
         self, count: int, *, stream: Stream = Stream.NOISE, first: int = 0, dtype: DTypeLike | None = None
@@ -196,11 +199,11 @@ def key_words(key: Key[Array, ""]) -> tuple[UInt32[Array, ""], UInt32[Array, ""]
 
 
 @jax.jit
-def _particle_keys(
-    words: tuple[UInt32[Array, ""], UInt32[Array, ""]], number: UInt32[Array, " P"]
-) -> UInt32[Array, "streams 2 P"]:
+def _particle_keys(words: Words, number: UInt32[Array, " P"]) -> tuple[Words, ...]:
     """Each particle's own key in each stream."""
-    return jnp.stack([jnp.stack(threefry2x32(words, (jnp.full_like(number, s), number))) for s in Stream])
+    streams = jnp.asarray(list(Stream), dtype=jnp.uint32)
+    first, second = threefry2x32(words, (streams[:, None], number))
+    return tuple(zip(first, second, strict=True))
 
 
 def multiply_high(a: UInt32[Array, "*shape"], b: UInt32[Array, "*#shape"] | np.uint32) -> UInt32[Array, "*shape"]:
@@ -217,10 +220,57 @@ def unit_interval(word: UInt32[Array, "*shape"], dtype: DTypeLike) -> Float[Arra
     return (word.astype(dtype) + 0.5) * 2.0**-32
 
 
-def _cos_turns(
-    word: UInt32[Array, "*shape"], quarters_back: Int[np.ndarray, "*#shape"], dtype: DTypeLike
-) -> Float[Array, "*shape"]:
-    """cos 2π(word/2³² − quarters_back/4), without the library's cosine, which XLA does not vectorise on CPU.
+@jax.jit
+def _word_pairs(key: Words, counter: Words) -> tuple[UInt32[Array, "*shape"], UInt32[Array, "*shape"]]:
+    """Both words of each counter."""
+
+    def as_floats() -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        word0, word1 = threefry2x32(key, counter)
+        return jax.lax.bitcast_convert_type(word0, jnp.float32), jax.lax.bitcast_convert_type(word1, jnp.float32)
+
+    word0, word1 = _in_one_loop(as_floats, counter[0])
+    return jax.lax.bitcast_convert_type(word0, jnp.uint32), jax.lax.bitcast_convert_type(word1, jnp.uint32)
+
+
+@partial(jax.jit, static_argnames=("dtype", "alone"))
+def _normal_pairs(
+    key: Words, counter: Words, dtype: np.dtype, alone: bool
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """The two normals of each counter's words; `alone` where only the first will be read."""
+
+    def box_muller() -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        word0, word1 = threefry2x32(key, counter)
+        radius = jnp.sqrt(-2 * jnp.log(unit_interval(word0, dtype)))
+        cosine, sine = cos_sin_turns(word1, dtype)
+        # cosine first: with the factors the other way round XLA's simplifier goes in circles, and says so on stderr
+        return cosine * radius, sine * radius
+
+    return box_muller() if alone else _in_one_loop(box_muller, counter[0])
+
+
+def _in_one_loop(
+    pair: Callable[[], tuple[Float[Array, "*shape"], Float[Array, "*shape"]]], step: UInt32[Array, "*#shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """`pair()`, computed once on CPU, where XLA would compute it again for each of the two and for each reader.
+
+    XLA's loops on the CPU have one result, and it copies what a loop reads into that loop. As one complex array the
+    pair is one result; a branch that is always taken, unknown to XLA, keeps it out of the loops that read it. On an
+    accelerator the numbers are best drawn where they are used, and stay in registers.
+    """
+
+    def branch() -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+        joined = jax.eval_shape(lambda: jax.lax.complex(*pair()))
+        always = jnp.ravel(step)[0] | np.uint32(1) != 0
+        both = jax.lax.cond(always, lambda: jax.lax.complex(*pair()), lambda: jnp.zeros(joined.shape, joined.dtype))
+        return both.real, both.imag
+
+    return jax.lax.platform_dependent(cpu=branch, default=pair)
+
+
+def cos_sin_turns(
+    word: UInt32[Array, "*shape"], dtype: DTypeLike
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """cos and sin of 2π word/2³², without the library's, which XLA does not vectorise on CPU.
 
     The nearest quarter turn q is taken off as an integer, exactly; on the rest, |r| ≤ π/4, cosine and sine are Taylor
     polynomials to the last bit; and cos(qπ/2 + r) is cos r, −sin r, −cos r or sin r.
@@ -232,9 +282,9 @@ def _cos_turns(
     square = rest * rest
     cosine = horner(square, [(-1) ** k / math.factorial(2 * k) for k in range(terms)])
     sine = rest * horner(square, [(-1) ** k / math.factorial(2 * k + 1) for k in range(terms)])
-    quarter = quarter - quarters_back
-    value = jnp.where(quarter & 1 == 1, sine, cosine)
-    return jnp.where((quarter + 1) & 2 == 2, -value, value)
+    swapped = quarter & 1 == 1
+    cosine, sine = jnp.where(swapped, sine, cosine), jnp.where(swapped, cosine, sine)
+    return jnp.where((quarter + 1) & 2 == 2, -cosine, cosine), jnp.where(quarter & 2 == 2, -sine, sine)
 
 
 def horner(x: Float[Array, "*shape"], coefficients: list[float]) -> Float[Array, "*shape"]:

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Float, Key
 
 from sgdsim import theory
-from sgdsim.draws import Draws
+from sgdsim.draws import Draws, Words
 from sgdsim.problems.problem import Problem, loss_and_gradient
 
 ROWS = 32  # Hessian-vector products held at a time
@@ -104,10 +104,10 @@ def _noise_curvature(problem: Problem, x: Float[Array, "n d"]) -> Float[Array, "
 
 @eqx.filter_jit
 def _sampled_noise_curvature(problem: Problem, x: Float[Array, "n d"], draws: Draws) -> Float[Array, " n"]:
-    def sample(place: tuple[Float[Array, " d"], UInt32[Array, "streams 2"]]) -> Float[Array, ""]:
+    def sample(place: tuple[Float[Array, " d"], tuple[Words, ...]]) -> Float[Array, ""]:
         y, keys = place
-        xi = Draws(keys[..., None], draws.step).normals(problem.noise_size, dtype=y.dtype)
+        xi = Draws(jax.tree.map(lambda word: word[None], keys), draws.step).normals(problem.noise_size, dtype=y.dtype)
         z = problem.noise(y[:, None], xi)[:, 0]
         return jnp.sum(z * jax.jvp(problem.gradient, (y,), (z,))[1])
 
-    return jax.lax.map(sample, (x, jnp.moveaxis(draws.keys, -1, 0)), batch_size=ROWS)
+    return jax.lax.map(sample, (x, draws.keys), batch_size=ROWS)

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Float, Key
 
-from sgdsim.draws import Draws, Stream
+from sgdsim.draws import Draws, Stream, Words
 from sgdsim.measures.estimate import Estimate
 
 SMALLEST_ITERATED = 64  # dimensions below which eigenpairs are found from the dense matrix
@@ -208,8 +208,10 @@ def _at_units(form: Callable[..., Array], operators: tuple[Operator, ...], dim: 
 def _at_signs(
     form: Callable[..., Array], operators: tuple[Operator, ...], draws: Draws, dim: int
 ) -> Float[Array, "n forms"]:
-    def at(keys: UInt32[Array, "streams 2"]) -> Float[Array, " forms"]:
-        word, _ = Draws(keys[..., None], draws.step).words(Stream.NOISE, np.arange(dim, dtype=np.uint32))
+    def at(keys: tuple[Words, ...]) -> Float[Array, " forms"]:
+        word, _ = Draws(jax.tree.map(lambda word: word[None], keys), draws.step).words(
+            Stream.NOISE, np.arange(dim, dtype=np.uint32)
+        )
         return form(operators, jnp.where(word[:, 0] < np.uint32(2**31), -1.0, 1.0))
 
-    return jax.lax.map(at, jnp.moveaxis(draws.keys, -1, 0))
+    return jax.lax.map(at, draws.keys)

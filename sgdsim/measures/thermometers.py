@@ -6,10 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Float, Key
 from tabulate import tabulate
 
-from sgdsim.draws import Draws, key_words
+from sgdsim.draws import Draws, Words, key_words
 from sgdsim.measures.curvature import noise_curvature
 from sgdsim.measures.diverged import Cloud, finite_rows
 from sgdsim.measures.estimate import Estimate
@@ -190,12 +190,12 @@ def _fields_of_rows(
 ) -> tuple[Float[Array, " n"], Float[Array, "n d"], Float[Array, "n d"], Float[Array, " n"]]:
     problem = sgd.problem
 
-    def of_batch(batch: tuple[Float[Array, "b d"], UInt32[Array, "b streams 2"]]) -> tuple[Float[Array, "b ..."], ...]:
+    def of_batch(batch: tuple[Float[Array, "b d"], tuple[Words, ...]]) -> tuple[Float[Array, "b ..."], ...]:
         y, keys = batch
-        own = Draws(jnp.moveaxis(keys, 0, -1), draws.step)
+        own = Draws(keys, draws.step)
         minibatch = problem.minibatch_gradient(y.T, own, sgd.batch_size, sgd.sampling).T
         return jax.vmap(problem.loss)(y), jax.vmap(problem.gradient)(y), minibatch, jax.vmap(problem.noise_trace)(y)
 
-    batches = [a.reshape(-1, BATCH, *a.shape[1:]) for a in (x, jnp.moveaxis(draws.keys, -1, 0))]
-    fields = jax.lax.map(of_batch, tuple(batches))
+    batches = jax.tree.map(lambda a: a.reshape(-1, BATCH, *a.shape[1:]), (x, draws.keys))
+    fields = jax.lax.map(of_batch, batches)
     return tuple(a.reshape(-1, *a.shape[2:]) for a in fields)

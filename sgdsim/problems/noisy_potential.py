@@ -76,6 +76,10 @@ class NoisyPotential(Problem):
     def loss(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         return self.potential(x)
 
+    def cloud_gradient(self, x: Float[Array, "d P"]) -> Float[Array, "d P"]:
+        # Of one sum, particles last in memory throughout: a gradient for each would have them first, and transpose.
+        return jax.grad(lambda y: jnp.sum(jax.vmap(self.loss, 1)(y)))(x)
+
     def noise_covariance(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         return self.gradient_noise.matrix(x)
 
@@ -88,4 +92,4 @@ class NoisyPotential(Problem):
     def minibatch_gradient(
         self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str
     ) -> Float[Array, "d P"]:
-        return jax.vmap(self.gradient, 1, 1)(x) - self.gradient_noise.minibatch(x, draws, batch_size)
+        return self.cloud_gradient(x) - self.gradient_noise.minibatch(x, draws, batch_size)

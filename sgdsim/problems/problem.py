@@ -69,6 +69,10 @@ class Problem(eqx.Module):
         """∇f(x)."""
         return jax.grad(self.loss)(x)
 
+    def cloud_gradient(self, x: Float[Array, "d P"]) -> Float[Array, "d P"]:
+        """∇f at each particle."""
+        return jax.vmap(self.gradient, 1, 1)(x)
+
     @abc.abstractmethod
     def noise_covariance(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         """D(x), 1/N-normalised and centred."""
@@ -89,8 +93,7 @@ class Problem(eqx.Module):
         noise_scale: Float[Array, ""],
     ) -> Float[Array, "d P"]:
         """−drift_scale·∇f(x) + noise_scale·√D(x) ξ, in one pass over the examples where that is possible."""
-        gradient = jax.vmap(self.gradient, 1, 1)(x)
-        return noise_scale * self.noise(x, xi) - drift_scale * gradient
+        return noise_scale * self.noise(x, xi) - drift_scale * self.cloud_gradient(x)
 
     @abc.abstractmethod
     def minibatch_gradient(

@@ -49,11 +49,8 @@ def brownian_pieces(draws: Draws, size: int, substeps: int, pieces: int, dtype: 
         m' the size rounded up to even, since draws come in pairs.
     """
     stride, count = size + size % 2, pieces * substeps
-    if substeps > UNROLLED:  # one call: it compiles once, where many would not
-        drawn = draws.normals(stride * count, dtype=dtype)
-        fresh = [drawn[c * stride : c * stride + size] for c in range(count)]
-    else:
-        fresh = [draws.normals(size, first=c * stride, dtype=dtype) for c in range(count)]
+    drawn = draws.normals(stride * count, dtype=dtype)
+    fresh = [drawn[c * stride : c * stride + size] for c in range(count)]
     grouped = [tuple(fresh[c : c + pieces]) for c in range(0, count, pieces)]
     intervals = grouped[:1]
     while len(intervals) < substeps:
