@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -158,7 +159,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "numpy": np.__version__,
-        "sgdsim": ss.__version__,
+        "sgdsim": version("sgdsim"),
         "devices": [device.device_kind for device in jax.devices()],
         "cores": os.cpu_count(),
     }

@@ -128,9 +128,7 @@ class Draws(eqx.Module):
         dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
         slots = (first // 2 + np.arange(-(-count // 2), dtype=np.uint64)).astype(np.uint32)
         counter = (self.step, jnp.asarray(slots)[:, None])
-        even, odd = _normal_pairs(self.keys[int(stream)], counter, dtype, alone=count == 1)
-        if count == 1:
-            return even
+        even, odd = _normal_pairs(self.keys[int(stream)], counter, dtype)
         return jnp.stack([even, odd], axis=1).reshape(-1, self.particles)[:count]
 
     def uniforms(
@@ -146,38 +144,33 @@ class Draws(eqx.Module):
         return unit_interval(jnp.where((number % 2)[:, None] == 0, word0, word1), dtype)
 
     def three_points(
-        self,
-        count: int,
-        number: int,
-        *,
-        stream: Stream = Stream.THREE_POINT,
-        first: int = 0,
-        dtype: DTypeLike | None = None,
+        self, count: int, *, stream: Stream = Stream.THREE_POINT, first: int = 0, dtype: DTypeLike | None = None
     ) -> Float[Array, "count P"]:
         """Independent numbers ±√3 with probability 1/6 each and 0 with 2/3: the moments of a normal up to the fifth.
 
         They are base-6 digits of a word, 0 for −√3 and 5 for +√3: the leading digit of w/2³² by comparison, the next
-        one from 6w mod 2³². Four digits of a word are independent to within 6⁴/2³², so that the eight numbers 0 … 7 of
-        a slot cost two words, where normals take as many for each: eight calls share them once XLA has seen them all.
+        one from 6w mod 2³². Four digits of a word are independent to within 6⁴/2³², so that a slot's two words make
+        eight numbers, where they make two normals.
 
         Args:
-            count: slots to read, and numbers per particle.
-            number: which of a slot's eight numbers, 0 ≤ number < 8.
+            count: numbers per particle.
             stream: the source to read.
-            first: the first slot.
+            first: number of the first. Must be a multiple of 8: number i is digit i mod 8 of slot ⌊i/8⌋.
             dtype: float32 or float64 (default: JAX's default float).
 
         Source: Kloeden and Platen, Numerical Solution of Stochastic Differential Equations (1992), section 14.2.
         """
-        if not 0 <= number < THREE_POINTS_PER_SLOT:
-            raise ValueError(f"number must be one of a slot's {THREE_POINTS_PER_SLOT}, got {number}")
-        if first + count > COUNTER_LIMIT:
-            raise OverflowError(f"count must leave slots below 2³², got {count} slots from {first}")
+        if first % THREE_POINTS_PER_SLOT:
+            raise ValueError(f"first must be a multiple of {THREE_POINTS_PER_SLOT}, a slot's numbers, got {first}")
+        slots = first // THREE_POINTS_PER_SLOT + np.arange(-(-count // THREE_POINTS_PER_SLOT), dtype=np.uint64)
+        if first + count > THREE_POINTS_PER_SLOT * COUNTER_LIMIT:
+            raise OverflowError(f"count must leave slots below 2³², got {count} numbers from {first}")
         dtype = jnp.result_type(float) if dtype is None else dtype
-        slots = first + np.arange(count, dtype=np.uint64)
-        word = self.words(stream, slots.astype(np.uint32))[number // 4] * np.uint32(6 ** (number % 4))
+        words = jnp.stack(self.words(stream, slots.astype(np.uint32)), axis=1)[:, :, None]
+        powers = np.asarray([6**i for i in range(THREE_POINTS_PER_SLOT // 2)], dtype=np.uint32)
+        digits = (words * powers[:, None]).reshape(-1, self.particles)[:count]
         root = np.asarray(3**0.5, dtype)
-        return jnp.where(word <= _SIXTH, -root, jnp.where(word > _FIVE_SIXTHS, root, np.zeros((), dtype)))
+        return jnp.where(digits <= _SIXTH, -root, jnp.where(digits > _FIVE_SIXTHS, root, np.zeros((), dtype)))
 
     def below(self, limit: int, count: int, *, stream: Stream = Stream.MINIBATCH) -> UInt32[Array, "count P"]:
         """Independent whole numbers, uniform on 0 … limit−1 to within limit/2³²."""
@@ -232,11 +225,9 @@ def _word_pairs(key: Words, counter: Words) -> tuple[UInt32[Array, "*shape"], UI
     return jax.lax.bitcast_convert_type(word0, jnp.uint32), jax.lax.bitcast_convert_type(word1, jnp.uint32)
 
 
-@partial(jax.jit, static_argnames=("dtype", "alone"))
-def _normal_pairs(
-    key: Words, counter: Words, dtype: np.dtype, alone: bool
-) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """The two normals of each counter's words; `alone` where only the first will be read."""
+@partial(jax.jit, static_argnames="dtype")
+def _normal_pairs(key: Words, counter: Words, dtype: np.dtype) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """The two normals of each counter's words."""
 
     def box_muller() -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
         word0, word1 = threefry2x32(key, counter)
@@ -245,7 +236,7 @@ def _normal_pairs(
         # cosine first: with the factors the other way round XLA's simplifier goes in circles, and says so on stderr
         return cosine * radius, sine * radius
 
-    return box_muller() if alone else _in_one_loop(box_muller, counter[0])
+    return _in_one_loop(box_muller, counter[0])
 
 
 def _in_one_loop(

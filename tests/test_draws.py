@@ -92,19 +92,18 @@ def test_three_points_are_base_six_digits(dtype):
     """Against whole-number arithmetic: digit j of w/2³² in base 6 is ⌊6^{j+1} w/2³²⌋ mod 6."""
     d = draws(6, 5_000).at(3)
     words = [np.asarray(w[0], dtype=object) for w in d.words(Stream.THREE_POINT, np.array([9], np.uint32))]
+    got = np.asarray(d.three_points(8, first=72, dtype=dtype))
+    assert got.dtype == dtype
     for number in range(8):
         digit = np.array([(6 ** (number % 4 + 1) * int(w) >> 32) % 6 for w in words[number // 4]])
         expected = np.where(digit == 0, -(3**0.5), np.where(digit == 5, 3**0.5, 0.0))
-        got = np.asarray(d.three_points(1, number, first=9, dtype=dtype))
-        assert got.dtype == dtype
-        np.testing.assert_allclose(got[0], expected, rtol=1e-6)
+        np.testing.assert_allclose(got[number], expected, rtol=1e-6)
 
 
 def test_three_points_have_their_law_alone_and_in_pairs():
     """8 numbers of a slot, one of the next slot and one of the next step: 10 laws and 45 pairs, none below 1e-5."""
     d = draws(7)
-    rows = [d.three_points(1, number)[0] for number in range(8)]
-    rows += [d.three_points(1, 0, first=1)[0], d.at(1).three_points(1, 0)[0]]
+    rows = [*d.three_points(9), d.at(1).three_points(1)[0]]
     points = np.sign(np.asarray(rows)).astype(int) + 1
     law = np.array([1 / 6, 2 / 3, 1 / 6])
     for row in points:
@@ -114,11 +113,27 @@ def test_three_points_have_their_law_alone_and_in_pairs():
         assert scipy.stats.chisquare(counts, P * np.outer(law, law).ravel()).pvalue > 1e-5
 
 
-def test_three_points_are_named_by_slot_and_number():
+def test_three_points_come_by_slots_of_eight():
     d = draws(0, 3)
-    with pytest.raises(ValueError, match="number must be one of a slot's 8, got 8"):
-        d.three_points(1, 8)
+    with pytest.raises(ValueError, match="first must be a multiple of 8, a slot's numbers, got 4"):
+        d.three_points(1, first=4)
     with pytest.raises(OverflowError, match="count must leave slots below"):
-        d.three_points(2, 0, first=2**32 - 1)
-    both = d.three_points(4, 5)
-    np.testing.assert_array_equal(d.three_points(2, 5, first=2), both[2:])
+        d.three_points(9, first=8 * (2**32 - 1))
+    many = d.three_points(21)
+    np.testing.assert_array_equal(d.three_points(3, first=16), many[16:19])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_what_is_drawn_in_one_loop_is_the_same_to_the_bit(dtype):
+    """Against the words by themselves, compiled and not: every bit of 2·10⁵ words, NaN patterns among them."""
+    d = draws(8).at(5)
+    slots = np.arange(3, dtype=np.uint32)
+    keys = d.keys[int(Stream.NOISE)]
+    plain = threefry2x32(keys, (jnp.uint32(5), jnp.asarray(slots)[:, None]))
+    for words in (d.words(Stream.NOISE, slots), jax.jit(lambda d: d.words(Stream.NOISE, slots))(d)):
+        np.testing.assert_array_equal(words, plain)
+    assert np.isnan(np.asarray(plain[0]).view(np.float32)).sum() > 100
+    radius = np.sqrt(-2 * np.log((np.asarray(plain[0], float) + 0.5) / 2**32))
+    angle = 2 * np.pi * np.asarray(plain[1], float) / 2**32
+    expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(6, -1)
+    np.testing.assert_allclose(d.normals(6, dtype=dtype), expected, atol=2e-5 if dtype == jnp.float32 else 1e-13)

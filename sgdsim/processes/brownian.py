@@ -65,11 +65,9 @@ def three_point_pieces(draws: Draws, size: int, substeps: int, dtype: DTypeLike)
     The slots of n sub-steps begin at n·m, and reach no farther than those of 2n: another number of sub-steps draws
     independent increments.
     """
-    groups, numbers = np.divmod(np.arange(substeps), THREE_POINTS_PER_SLOT)
-    return [
-        (draws.three_points(size, int(number), first=size * int(substeps + group), dtype=dtype),)
-        for group, number in zip(groups, numbers, strict=True)
-    ]
+    count = size * substeps
+    drawn = draws.three_points(count, first=THREE_POINTS_PER_SLOT * count, dtype=dtype)
+    return [(drawn[c : c + size],) for c in range(0, count, size)]
 
 
 def aggregation(pieces: int) -> Float[np.ndarray, "k two_k"]:

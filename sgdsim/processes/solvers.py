@@ -1,8 +1,10 @@
 """diffrax's SDE solvers on a whole cloud: which may step it, what they ask of its path, and how good they are."""
 
+from functools import partial
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +101,8 @@ def start_solver(
     return solver.init(_terms(solver, limit, path, x), jnp.zeros_like(dt), dt, x, None)
 
 
+# Compiled into the step that calls it; as a function of its own it is traced once, and not for each sub-step.
+@partial(eqx.filter_jit, inline=True)
 def substep(
     solver: diffrax.AbstractSolver,
     limit: AbstractDiffusion,

@@ -110,7 +110,7 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     pickled = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
     if pickled:
         raise ValueError(f"arrays must be of numbers, got objects in {', '.join(pickled)}")
-    np.savez_compressed(path, **arrays)
+    np.savez(path, **arrays)  # clouds are noise: to compress them takes a second and saves a twelfth
 
 
 def _plain(value: Any) -> Any:
