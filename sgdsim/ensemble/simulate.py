@@ -129,7 +129,7 @@ def _words(*numbers: int) -> tuple[UInt32[np.ndarray, ""], ...]:
 @functools.cache
 def _compiled_for(platform: str) -> Callable:
     """`_advance`, compiled as suits a platform."""
-    options: Any = {"compiler_options": CPU_OPTIONS} if platform == "cpu" else {}
+    options: Any = {"compiler_options": CPU_OPTIONS if platform == "cpu" else None}
     return eqx.filter_jit(_advance, **options)
 
 
