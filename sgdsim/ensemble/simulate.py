@@ -27,6 +27,8 @@ CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 SECONDS_PER_CALL = 0.25  # how long one compiled call may run before the progress bar hears of it
 GROWTH = 8  # how many times longer a call may be than the one before, whose time says how long it will take
 
+Cloud = tuple[Key[Array, ""], UInt32[Array | np.ndarray, " P"]]  # the key, and the particles' numbers
+
 
 def simulate(
     process: Process,
@@ -83,9 +85,9 @@ def simulate(
     with tqdm(total=steps * count, disable=not progress, desc=label, unit=" particle-steps", unit_scale=True) as bar:
         for begin in range(0, count, chunk):
             numbers = np.arange(begin, min(begin + chunk, count))
-            x, draws = _place(process, positions, numbers, key, dtype)
+            x, cloud = _place(process, positions, numbers, key, dtype)
             out = snapshots[:, numbers[0] : numbers[-1] + 1]
-            elapsed, record = _run(process, process.init(x), draws, saved, out, bar)
+            elapsed, record = _run(process, process.init(x), cloud, saved, out, bar)
             seconds += elapsed
             kept.append(record)
     snapshots[~np.isfinite(snapshots).all(axis=-1)] = np.nan
@@ -94,7 +96,7 @@ def simulate(
 
 
 def _run(
-    process: Process, state: Any, draws: Draws, saved: np.ndarray, out: np.ndarray, bar: tqdm
+    process: Process, state: Any, cloud: Cloud, saved: np.ndarray, out: np.ndarray, bar: tqdm
 ) -> tuple[float, Any]:
     """Step one chunk through the saved steps and write its positions to `out`.
 
@@ -102,14 +104,14 @@ def _run(
         The seconds of stepping, and what a tally kept by each saved step, a pytree of arrays (T, P, …).
     """
     advance = _compiled_for(jax.default_backend())
-    jax.block_until_ready(advance(process, state, draws, *_words(0, 0)))  # compiles, and steps nothing
+    jax.block_until_ready(advance(process, state, cloud, *_words(0, 0)))  # compiles, and steps nothing
     done, per_call, seconds = 0, 1, 0.0
     count, records = out.shape[1], []
     for i, target in enumerate(saved):
         while done < target:
             length = int(min(per_call, target - done))
             begin = time.perf_counter()
-            state = jax.block_until_ready(advance(process, state, draws, *_words(done, length)))
+            state = jax.block_until_ready(advance(process, state, cloud, *_words(done, length)))
             elapsed = time.perf_counter() - begin
             done, seconds = done + length, seconds + elapsed
             # As many steps a call as fit the time; the numbers drawn do not depend on where the calls are cut.
@@ -133,8 +135,9 @@ def _compiled_for(platform: str) -> Callable:
     return eqx.filter_jit(_advance, **options)
 
 
-def _advance(process: Process, state: Any, draws: Draws, begin: UInt32[Array, ""], length: UInt32[Array, ""]) -> Any:
+def _advance(process: Process, state: Any, cloud: Cloud, begin: UInt32[Array, ""], length: UInt32[Array, ""]) -> Any:
     """`length` steps from step `begin`. Nothing need be frozen: what is not finite stays so under x − ηv."""
+    draws = Draws.of(*cloud)  # in here, only the streams that the steps read are given keys
     dtypes = jax.tree.map(jnp.result_type, state)
 
     def step(k: UInt32[Array, ""], state: Any) -> Any:
@@ -146,32 +149,31 @@ def _advance(process: Process, state: Any, draws: Draws, begin: UInt32[Array, ""
 
 def _place(
     process: Process, positions: Gaussian | np.ndarray, numbers: np.ndarray, key: Key[Array, ""], dtype: Any
-) -> tuple[Float[Array, "d P"], Draws]:
-    """A chunk's positions, coordinates first, and its draws, spread over the local devices."""
+) -> tuple[Float[Array, "d P"], Cloud]:
+    """A chunk's positions, coordinates first, and who its particles are, spread over the local devices."""
     devices = jax.device_count()
     share = -(-len(numbers) // devices)
     if process.dim <= SMALL:
         share = max(share, LANES)
-    padded = np.arange(numbers[0], numbers[0] + share * devices)  # the extra ones are dropped
-    draws = Draws.of(key, padded)
+    padded = np.arange(numbers[0], numbers[0] + share * devices, dtype=np.uint32)  # the extra ones are dropped
     if isinstance(positions, Gaussian):
-        x = _sample(positions, draws, np.dtype(dtype))
+        x = _sample(positions, (key, padded), np.dtype(dtype))
     else:
         x = jnp.asarray(positions[np.minimum(padded, numbers[-1])].T, dtype=dtype)
     if devices == 1:
-        return x, draws
+        return x, (key, padded)
     # Automatic axes: sharded particles meet unsharded parameters in every step.
     mesh = jax.make_mesh((devices,), ("particles",), axis_types=(AxisType.Auto,))
 
-    def spread(array: Array) -> Array:
+    def spread(array: Array | np.ndarray) -> Array:
         return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*[None] * (array.ndim - 1), "particles")))
 
-    return spread(x), Draws(keys=jax.tree.map(spread, draws.keys), step=draws.step)
+    return spread(x), (key, spread(padded))
 
 
 @eqx.filter_jit
-def _sample(start: Gaussian, draws: Draws, dtype: np.dtype) -> Float[Array, "d P"]:
-    return start.sample(draws, dtype)
+def _sample(start: Gaussian, cloud: Cloud, dtype: np.dtype) -> Float[Array, "d P"]:
+    return start.sample(Draws.of(*cloud), dtype)
 
 
 def _read_start(
