@@ -339,7 +339,7 @@ class Parser(argparse.ArgumentParser):
 
 def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__.splitlines()[0])
-    peers = [*REQUIREMENTS, "scipy"]
+    peers = list(TARGETS)
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS), help="what is solved (all)")
     parser.add_argument("--peers", nargs="+", choices=peers, default=peers, help="whom to compare with (all)")
     parser.add_argument("--quick", action="store_true", help="3 turns instead of 7, and without what takes long")

@@ -22,6 +22,8 @@ ENVIRONMENTS = CHECKOUT / ".venv-bench"
 REQUIREMENTS = {
     "fplanck": ["fplanck==0.2.2", "numpy<2"] if sys.version_info < (3, 12) else ["fplanck>=1.0"],
     "py-pde": ["py-pde>=0.45", "numba"],
+    "numba": ["numba>=0.60", "numpy"],
+    "torch": ["torch>=2.4", "torchsde>=0.2.6", "numpy", "scipy"],  # on Linux with CUDA's libraries: some 3 GB
 }
 PATIENCE = 600  # seconds after which a peer is given up
 
@@ -30,13 +32,23 @@ class PeerError(Exception):
     """A peer cannot be installed, crashed, or did not answer."""
 
 
+def made_for(peer: str) -> tuple[Path, str]:
+    """The note that an environment is whole, and what it has to say."""
+    return ENVIRONMENTS / peer / "made-for.json", json.dumps([platform.python_version(), REQUIREMENTS[peer]])
+
+
+def is_made(peer: str) -> bool:
+    """Whether the peer's environment is there, so that nothing need be installed."""
+    made, wanted = made_for(peer)
+    return made.exists() and made.read_text(encoding="utf-8") == wanted
+
+
 def python_of(peer: str) -> Path:
     """The interpreter of the peer's environment, which is made if it is not there."""
-    folder = ENVIRONMENTS / peer
+    made, wanted = made_for(peer)
+    folder = made.parent
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    made = folder / "made-for.json"  # written last: an environment that was left half made is made anew
-    wanted = json.dumps([platform.python_version(), REQUIREMENTS[peer]])
-    if not (made.exists() and made.read_text(encoding="utf-8") == wanted):
+    if not is_made(peer):
         print(f"making an environment for {peer} in {folder.relative_to(CHECKOUT)}", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -47,7 +59,7 @@ def python_of(peer: str) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise PeerError(f"could not be installed: {last_line(done.stderr)}")
-        made.write_text(wanted, encoding="utf-8")
+        made.write_text(wanted, encoding="utf-8")  # last: an environment that was left half made is made anew
     return python
 
 
@@ -55,16 +67,14 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no message"])[-1][:160]
 
 
-class Peer:
-    """A process that solves one job with a peer's package, and waits between the turns. See peers/serve.py."""
+class Process:
+    """A peer's script in the peer's environment: a line of JSON in, a line of JSON out."""
 
-    def __init__(self, peer: str, job: Job, start: np.ndarray, folder: str, stack: ExitStack) -> None:
-        np.save(f"{folder}/start.npy", start)
+    def __init__(self, peer: str, script: str, folder: str, stack: ExitStack) -> None:
         errors = Path(folder, "errors.txt")
         self.errors = stack.enter_context(errors.open("w+", encoding="utf-8"))
-        script = HERE / f"{peer.replace('-', '_')}_side.py"
         self.process = subprocess.Popen(
-            [python_of(peer), "-Es", script],
+            [python_of(peer), "-Es", HERE / script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -72,9 +82,6 @@ class Peer:
             encoding="utf-8",
         )
         stack.callback(self.close)
-        described = dataclasses.asdict(job) | {"temperature": job.temperature}
-        hello = self.ask(described | {"start": f"{folder}/start.npy", "folder": folder})
-        self.version, self.settings = hello["version"], hello["settings"]
 
     def ask(self, question: object) -> dict:
         """Raises PeerError where no answer comes, or one that says what went wrong."""
@@ -98,3 +105,14 @@ class Peer:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
+
+
+class Peer(Process):
+    """A process that solves one job with a peer's package, and waits between the turns. See peers/serve.py."""
+
+    def __init__(self, peer: str, job: Job, start: np.ndarray, folder: str, stack: ExitStack) -> None:
+        np.save(f"{folder}/start.npy", start)
+        super().__init__(peer, f"{peer.replace('-', '_')}_side.py", folder, stack)
+        described = dataclasses.asdict(job) | {"temperature": job.temperature}
+        hello = self.ask(described | {"start": f"{folder}/start.npy", "folder": folder})
+        self.version, self.settings = hello["version"], hello["settings"]
