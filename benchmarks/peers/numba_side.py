@@ -3,7 +3,7 @@
 Two generators. NumPy's, one `Generator` for each chunk, is what the documentation leads to; SFC64 is its fastest bit
 generator. Numba calls it through pointers, so that nothing is inlined. What its users write who count nanoseconds is a
 ziggurat of their own in float32 over xoroshiro128+ (Marsaglia and Tsang 2000; Blackman and Vigna 2021), one 64-bit word
-a normal: two to three times as fast. `np.random.standard_normal`, the Mersenne Twister, was seven times slower than SFC64.
+a normal: two to three times as fast. `np.random.standard_normal`, the Mersenne Twister, was seven times slower.
 """
 
 from collections.abc import Callable
