@@ -84,9 +84,9 @@ class Test(NamedTuple):
 
 @jax.jit
 def _normals(draws: Draws, first: jax.Array) -> jax.Array:
-    return jax.vmap(lambda k: draws.at(k).normals(COORDINATES, dtype=jnp.float32))(
-        first + jnp.arange(STEPS, dtype=jnp.uint32)
-    )
+    """A tile. Mapped and not vmapped over steps, so that a step is drawn by the code that `simulate` runs."""
+    steps = first + jnp.arange(STEPS, dtype=jnp.uint32)
+    return jax.lax.map(lambda k: draws.at(k).normals(COORDINATES, dtype=jnp.float32), steps)
 
 
 @jax.jit
@@ -271,9 +271,9 @@ def _three_point_tests(tally: Tally) -> Iterator[Test]:
 
 def heading(tally: Tally, seed: int, count: int) -> str:
     return (
-        f"{tally.tiles * TILE:,} normals (float32) of stream NOISE, seed {seed}; {count} tests share the level {LEVEL:g}:\n"
-        f"one fails below p = {LEVEL / count:.2g}, and the smallest p of so many is expected near {1 / (count + 1):.2g}.\n"
-        f"Words have 32 bits, so no normal is beyond ±{LARGEST:.2f}; the largest here is {tally.largest:.2f}."
+        f"{tally.tiles * TILE:,} float32 normals of stream NOISE, seed {seed}; {count} tests share the level {LEVEL:g}:"
+        f"\none fails below p = {LEVEL / count:.2g}; the smallest p of so many is expected near {1 / (count + 1):.2g}."
+        f"\nWords have 32 bits, so no normal is beyond ±{LARGEST:.2f}; the largest here is {tally.largest:.2f}."
     )
 
 
@@ -303,7 +303,7 @@ def dump(seed: int, stream: Stream, steps_fast: bool, write: Callable[[bytes], o
 
     @jax.jit
     def words(draws: Draws, first: jax.Array, count: jax.Array) -> jax.Array:
-        pairs = jax.vmap(lambda k: jnp.stack(draws.at(k).words(stream, slots), axis=-1))(first + count)
+        pairs = jax.lax.map(lambda k: jnp.stack(draws.at(k).words(stream, slots), axis=-1), first + count)
         return pairs.transpose(2, 1, 0, 3) if steps_fast else pairs  # (step, slot, particle, 2)
 
     key, number = jax.random.key(seed), np.arange(few if steps_fast else many)
@@ -317,14 +317,6 @@ def dump(seed: int, stream: Stream, steps_fast: bool, write: Callable[[bytes], o
         write(np.asarray(words(draws, first, count)).astype("<u4", copy=False).tobytes())
 
 
-def _dump_to_stdout(seed: int, stream: Stream, steps_fast: bool) -> int:
-    try:
-        dump(seed, stream, steps_fast, sys.stdout.buffer.write)
-    except BrokenPipeError:  # the battery has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Tests of the random stream, or a dump of it for test batteries.")
     parser.add_argument("--normals", type=float, default=1e9)
@@ -336,7 +328,11 @@ def main() -> int:
     parser.add_argument("--stream", choices=[s.name for s in Stream], default="NOISE", help="with --dump")
     given = parser.parse_args()
     if given.dump:
-        return _dump_to_stdout(given.seed, Stream[given.stream], given.steps_fast)
+        try:
+            dump(given.seed, Stream[given.stream], given.steps_fast, sys.stdout.buffer.write)
+        except BrokenPipeError:  # the battery has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     tally = Tally(given.seed)
     for _ in tqdm(range(max(1, round((1e7 if given.quick else given.normals) / TILE))), unit=" tiles", desc="normals"):
         tally.add()
