@@ -174,7 +174,8 @@ def climb(ladder: Ladder, turns: int) -> dict[str, Any]:
             begin = time.perf_counter()
             jax.block_until_ready(call(1 + turn))
             least[i] = min(least[i], time.perf_counter() - begin)
-    upper = np.array(ladder.sizes) >= 0.999 * math.sqrt(ladder.sizes[0] * ladder.sizes[-1])
+    middle = 0.999 * math.sqrt(ladder.sizes[0] * ladder.sizes[-1])
+    upper = np.array(ladder.sizes) >= min(middle, ladder.sizes[-3])  # three points at least, for a standard error
     slope, error = slope_of(np.log(np.array(ladder.sizes)[upper]), np.log(least[upper]))
     report = {"sizes": ladder.sizes, "seconds": least.tolist(), "exponent": slope, "standard_error": error}
     report["range"] = [int(np.array(ladder.sizes)[upper][0]), ladder.sizes[-1]]
@@ -295,7 +296,7 @@ def draw(report: dict[str, Any], path: Path, climbed: list[Ladder]) -> None:
         middle = np.exp(np.mean(np.log(seconds[upper]) - r["exponent"] * np.log(sizes[upper])))
         ax.loglog(sizes[upper], middle * sizes[upper] ** r["exponent"], color=line.get_color(), linewidth=1)
         ax.set(xlabel=ladder.axis, ylabel="time of a call t / s")
-        ax.legend(fontsize=8, title="exponent", title_fontsize=8)
+        ax.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     m, ax = report["memory"], axes[len(panels)]
     ax.semilogx(m["steps"], m["megabytes"], "o-", markersize=4, linewidth=1)
     ax.axhline(m["at_most"], color="0.5", linestyle="--", linewidth=1)
@@ -305,6 +306,8 @@ def draw(report: dict[str, Any], path: Path, climbed: list[Ladder]) -> None:
         ylim=(0, 1.1 * max(m["at_most"], *m["megabytes"])),
     )
     ax.set_title(f"{m['particles']:,} particles, saving nothing; dashed: the target", fontsize=9)
+    for ax in axes[len(panels) + 1 :]:
+        ax.set_visible(False)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
