@@ -23,6 +23,8 @@ REQUIREMENTS = {
     "fplanck": ["fplanck==0.2.2", "numpy<2"] if sys.version_info < (3, 12) else ["fplanck>=1.0"],
     "py-pde": ["py-pde>=0.45", "numba"],
     "numba": ["numba>=0.60", "numpy"],
+    "pot": ["POT>=0.9.5"],
+    "kramersmoyal": ["kramersmoyal>=0.4"],
     "torch": ["torch>=2.4", "torchsde>=0.2.6", "numpy", "scipy"],  # on Linux with CUDA's libraries: some 3 GB
 }
 PATIENCE = 600  # seconds after which a peer is given up

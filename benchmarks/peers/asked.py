@@ -1,0 +1,67 @@
+"""Sides that a peer's own process computes on arrays (see peers/arrays.py): installed, started and asked from here."""
+
+import atexit
+import sys
+import tempfile
+from contextlib import ExitStack
+
+import numpy as np
+
+from ..harness import Run, Side
+from .process import PeerError, Process, is_made
+
+_STACK = ExitStack()
+_STARTED: dict[str, tuple[Process, str] | None] = {}  # script → process and folder; None where it cannot be had
+atexit.register(_STACK.close)
+
+
+def started(peer: str, script: str) -> tuple[Process, str]:
+    """The one process of this script, and its folder. Raises PeerError; installing is not tried twice."""
+    if script not in _STARTED:
+        _STARTED[script] = None
+        folder = _STACK.enter_context(tempfile.TemporaryDirectory())
+        _STARTED[script] = Process(peer, script, folder, _STACK), folder
+    found = _STARTED[script]
+    if found is None:
+        raise PeerError("could not be started before")
+    return found
+
+
+def asked(
+    peer: str,
+    script: str,
+    settings: dict[str, tuple[str, dict[str, np.ndarray], float]],
+    *,
+    install: bool,
+) -> list[Side]:
+    """A side for each name: (setting, inputs, work). One that fails is named on stderr and left out.
+
+    Args:
+        peer: whose environment, as `process.REQUIREMENTS` names it.
+        script: the file in peers/ that it runs.
+        settings: name of the side → what the script is asked, the arrays it gets, the work of one run.
+        install: make the environment where it is not there.
+    """
+    sides = []
+    for name, (setting, inputs, work) in settings.items():
+        try:
+            if not (install or is_made(peer)):
+                raise PeerError("not installed; a run without --quick installs it")
+            run = _run(*started(peer, script), setting, inputs)
+            run(0)  # builds and compiles
+            sides.append(Side(name, run, work))
+        except PeerError as error:
+            print(f"skipped: {name}: {error}", file=sys.stderr)
+    return sides
+
+
+def _run(process: Process, folder: str, setting: str, inputs: dict[str, np.ndarray]) -> Run:
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as file:
+        np.savez(file, **inputs)
+    question = {"setting": setting, "inputs": file.name, "file": f"{folder}/result.npy"}
+
+    def run(seed: int) -> tuple[np.ndarray, float]:
+        answer = process.ask(question | {"seed": seed})
+        return np.load(question["file"]), answer["seconds"]
+
+    return run
