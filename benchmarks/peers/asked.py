@@ -57,7 +57,7 @@ def asked(
 
 def _run(process: Process, folder: str, setting: str, inputs: dict[str, np.ndarray]) -> Run:
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as file:
-        np.savez(file, **inputs)
+        np.savez(file, **inputs)  # pyrefly: ignore[bad-argument-type] (no array is named allow_pickle)
     question = {"setting": setting, "inputs": file.name, "file": f"{folder}/result.npy"}
 
     def run(seed: int) -> tuple[np.ndarray, float]:
