@@ -21,12 +21,12 @@ from typing import Any
 
 import jax
 
-from . import langevin, toys
+from . import langevin, measures, minibatches, toys
 from .chart import save_chart
 from .harness import BEST, QUICK_TURNS, TURNS, Job, Result, Run, Side, measure, table
 from .peers.foreign import versions
 
-SUITES: list[Callable[[bool], list[Job]]] = [toys.jobs, langevin.jobs]
+SUITES: list[Callable[[bool], list[Job]]] = [toys.jobs, langevin.jobs, minibatches.jobs, measures.jobs]
 
 
 class Lost(Exception):
