@@ -65,8 +65,8 @@ def symmetric_absolute(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
     return (vectors * jnp.abs(values)) @ vectors.T
 
 
-def symmetric_square_root(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """The positive semidefinite S with S S = M, for a symmetric positive semidefinite M.
+def symmetric_square_root(matrix: Float[Array, "d d *P"]) -> Float[Array, "d d *P"]:
+    """The positive semidefinite S with S S = M, for a symmetric positive semidefinite M, or for a cloud of them.
 
     Closed in 1-D and 2-D, where it is elementwise and so fuses into a cloud's step: S = (M + √det M · I)/√(Tr M + 2√det
     M). By eigenvectors beyond. Unlike Cholesky's factor it exists, and is continuous, where M is singular.
@@ -77,8 +77,15 @@ def symmetric_square_root(matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
     if dim == 2:
         determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
         root = jnp.sqrt(jnp.maximum(determinant, 0))
-        scale = jnp.sqrt(jnp.trace(matrix) + 2 * root)
-        safe = jnp.where(scale > 0, scale, 1)
-        return (matrix + root * jnp.eye(2, dtype=matrix.dtype)) / safe
-    values, vectors = jnp.linalg.eigh(matrix)
-    return (vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T
+        scale = jnp.sqrt(matrix[0, 0] + matrix[1, 1] + 2 * root)
+        identity = jnp.eye(2, dtype=matrix.dtype).reshape(2, 2, *[1] * (matrix.ndim - 2))
+        return (matrix + root * identity) / jnp.where(scale > 0, scale, 1)
+    values, vectors = jnp.linalg.eigh(jnp.moveaxis(matrix, (0, 1), (-2, -1)))
+    root = (vectors * jnp.sqrt(jnp.maximum(values, 0))[..., None, :]) @ vectors.mT
+    return jnp.moveaxis(root, (-2, -1), (0, 1))
+
+
+def apply_own_root(matrix: Float[Array, "d d P"], xi: Float[Array, "d P"]) -> Float[Array, "d P"]:
+    """S ξ for each particle, S being the root of its own matrix: a sum over columns, particles last throughout."""
+    root = symmetric_square_root(matrix)
+    return sum((root[:, i] * xi[i] for i in range(1, len(xi))), root[:, 0] * xi[0])

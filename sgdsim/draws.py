@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Float, Int, Integer, Key, UInt32
 
 # What a draw is used for. Streams have keys of their own, so that a new use never shifts the numbers of an old one.
 
@@ -80,7 +80,7 @@ class Draws(eqx.Module):
     step: UInt32[Array, ""]
 
     @classmethod
-    def of(cls, key: Key[Array, ""], particles: Int[Array | np.ndarray, " P"]) -> "Draws":
+    def of(cls, key: Key[Array, ""], particles: Integer[Array | np.ndarray, " P"]) -> "Draws":
         """The draws of the particles with these numbers (0, 1, … for a whole cloud), at step 0.
 
         Args:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sgdsim.covariance import check_covariance, host_root, symmetric_square_root
+from sgdsim.covariance import apply_own_root, check_covariance, host_root
 from sgdsim.draws import Draws
 from sgdsim.problems.problem import Problem
 
@@ -73,7 +73,7 @@ class GaussianRegression(Problem):
         return jnp.outer(pull, pull) + (r @ pull + self.label_noise) * self.input_covariance
 
     def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
-        return jax.vmap(lambda y, z: symmetric_square_root(self.noise_covariance(y)) @ z, (1, 1), 1)(x, xi)
+        return apply_own_root(jax.vmap(self.noise_covariance, 1, -1)(x), xi)
 
     def minibatch_gradient(
         self, x: Float[Array, "d P"], draws: Draws, batch_size: int, sampling: str

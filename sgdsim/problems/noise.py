@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-from sgdsim.covariance import apply_matrix_root, check_covariance, check_matrix, host_root, symmetric_square_root
+from sgdsim.covariance import apply_matrix_root, apply_own_root, check_covariance, check_matrix, host_root
 from sgdsim.draws import Draws, Stream, horner, unit_interval
 
 
@@ -62,7 +62,7 @@ class GradientNoise(eqx.Module):
 
     def apply_root(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
         """√D(x) ξ for each particle."""
-        return jax.vmap(lambda y, z: symmetric_square_root(self.matrix(y)) @ z, (1, 1), 1)(x, xi)
+        return apply_own_root(jax.vmap(self.matrix, 1, -1)(x), xi)
 
     def minibatch(self, x: Float[Array, "d P"], draws: Draws, batch_size: int) -> Float[Array, "d P"]:
         """The mean noise of each particle's own B examples, √(D(x)/B) ξ unless overridden."""

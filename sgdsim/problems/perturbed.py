@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sgdsim.covariance import symmetric_square_root
+from sgdsim.covariance import apply_own_root
 from sgdsim.draws import Draws, Stream
 from sgdsim.problems.minibatches import sampling_factor
 from sgdsim.problems.problem import Problem
@@ -73,7 +73,7 @@ class Perturbed(Problem):
 
     def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
         if self.has_dense_root:  # the two noises then share one set of normals
-            return jax.vmap(lambda y, z: symmetric_square_root(self.noise_covariance(y)) @ z, (1, 1), 1)(x, xi)
+            return apply_own_root(jax.vmap(self.noise_covariance, 1, -1)(x), xi)
         inner = self.problem.noise_size
         return self.problem.noise(x, xi[:inner]) + jnp.sqrt(self.variance) * xi[inner:]
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree, UInt32
 
-from sgdsim.covariance import symmetric_square_root
+from sgdsim.covariance import apply_own_root
 from sgdsim.draws import Draws
 from sgdsim.problems.datasets import Dataset
 from sgdsim.problems.losses import check_labels, example_of, losses
@@ -192,7 +192,7 @@ class EmpiricalRisk(Problem):
 
     def noise(self, x: Float[Array, "d P"], xi: Float[Array, "m P"]) -> Float[Array, "d P"]:
         if self.has_dense_root:
-            return jax.vmap(lambda y, z: symmetric_square_root(self.noise_covariance(y)) @ z, (1, 1), 1)(x, xi)
+            return apply_own_root(jax.vmap(self.noise_covariance, 1, -1)(x), xi)
         zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
         return self.langevin_increment(x, xi, zero, one)
 
@@ -203,18 +203,11 @@ class EmpiricalRisk(Problem):
         drift_scale: Float[Array, ""],
         noise_scale: Float[Array, ""],
     ) -> Float[Array, "d P"]:
-        one = self._dense_increment if self.has_dense_root else self._weighted_increment
+        if self.has_dense_root:
+            gradient, covariance = jax.vmap(self._gradient_and_covariance, 1, -1)(x)
+            return noise_scale * apply_own_root(covariance, xi) - drift_scale * gradient
+        one = self._weighted_increment
         return jax.vmap(lambda y, z: one(y, z, drift_scale, noise_scale), (1, 1), 1)(x, xi)
-
-    def _dense_increment(
-        self,
-        x: Float[Array, " d"],
-        xi: Float[Array, " d"],
-        drift_scale: Float[Array, ""],
-        noise_scale: Float[Array, ""],
-    ) -> Float[Array, " d"]:
-        gradient, covariance = self._gradient_and_covariance(x)
-        return noise_scale * (symmetric_square_root(covariance) @ xi) - drift_scale * gradient
 
     def _weighted_increment(
         self,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sgdsim.covariance import check_matrix, symmetric_square_root
+from sgdsim.covariance import apply_own_root, check_matrix
 from sgdsim.problems.problem import Problem
 from sgdsim.processes.sgd import SGD
 
@@ -310,4 +310,4 @@ def _require_plain(sgd: SGD, name: str) -> None:
 
 def _dense_noise(diffusion: AbstractDiffusion, x: Float[Array, "d P"], dw: Float[Array, "d P"]) -> Float[Array, "d P"]:
     """√(2A) dw by a root of each particle's own A."""
-    return jax.vmap(lambda y, z: symmetric_square_root(2 * diffusion.diffusion(y)) @ z, (1, 1), 1)(x, dw)
+    return apply_own_root(2 * jax.vmap(diffusion.diffusion, 1, -1)(x), dw)
