@@ -179,7 +179,7 @@ class Draws(eqx.Module):
         return multiply_high(jnp.where((number % 2)[:, None] == 0, word0, word1), np.uint32(limit))
 
 
-def key_words(key: Key[Array, ""]) -> tuple[UInt32[Array, ""], UInt32[Array, ""]]:
+def key_words(key: Key[Array, ""]) -> UInt32[Array, "2"]:
     """The first two 32-bit words of a typed key.
 
     Raises:
@@ -187,15 +187,15 @@ def key_words(key: Key[Array, ""]) -> tuple[UInt32[Array, ""], UInt32[Array, ""]
     """
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
         raise TypeError(f"key must be one typed key from jax.random.key(seed), got {type(key).__name__}")
-    data = jax.random.key_data(key).ravel()
-    return data[0], data[1]
+    data = jax.random.key_data(key)
+    return data if data.shape == (2,) else data.ravel()[:2]
 
 
 @jax.jit
-def _particle_keys(words: Words, number: UInt32[Array, " P"]) -> tuple[Words, ...]:
+def _particle_keys(words: UInt32[Array, "2"], number: UInt32[Array, " P"]) -> tuple[Words, ...]:
     """Each particle's own key in each stream."""
     streams = jnp.asarray(list(Stream), dtype=jnp.uint32)
-    first, second = threefry2x32(words, (streams[:, None], number))
+    first, second = threefry2x32((words[0], words[1]), (streams[:, None], number))
     return tuple(zip(first, second, strict=True))
 
 

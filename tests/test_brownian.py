@@ -99,10 +99,9 @@ def test_three_point_increments_of_one_step_and_of_two_cuts_are_independent():
 
 
 @pytest.mark.parametrize("count", [1, 4, 16])
-@pytest.mark.parametrize("unrolled", [False, True])
-def test_all_substeps_are_taken_in_their_order(count, unrolled):
+def test_all_substeps_are_taken_in_their_order(count):
     increments = [(jnp.full((1, 2), float(i)),) for i in range(count)]
-    end = over_substeps(lambda s, pieces: 2 * s + pieces[0], jnp.zeros((1, 2)), increments, unrolled)
+    end = over_substeps(lambda s, pieces: 2 * s + pieces[0], jnp.zeros((1, 2)), increments)
     expected = 0.0
     for i in range(count):
         expected = 2 * expected + i

@@ -159,7 +159,8 @@ def _place(
     if isinstance(positions, Gaussian):
         x = _sample(positions, (key, padded), np.dtype(dtype))
     else:
-        x = jnp.asarray(positions[np.minimum(padded, numbers[-1])].T, dtype=dtype)
+        rows = positions[numbers[0] : numbers[-1] + 1].T
+        x = jnp.asarray(np.pad(rows, ((0, 0), (0, len(padded) - len(numbers))), mode="edge"), dtype=dtype)
     if devices == 1:
         return x, (key, padded)
     # Automatic axes: sharded particles meet unsharded parameters in every step.

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from sgdsim.draws import THREE_POINTS_PER_SLOT, Draws
 
-UNROLLED = 8  # sub-steps written out in the compiled step; beyond, compiling costs more than it saves
+SELECTED = 8  # sub-steps whose pieces are selected among all of a step's; beyond, they are stacked
 VARIANCES = (1.0, 1 / 12, 1 / 720)  # of W, H and K on an interval of unit length
 
 Pieces = tuple[Float[Array, "m *P"], ...]  # what is known of one interval: W, or W and H, or W, H and K
@@ -115,23 +115,19 @@ def halves(whole: Pieces, fresh: Pieces) -> tuple[Pieces, Pieces]:
     return rows[:pieces], rows[pieces:]
 
 
-def over_substeps(
-    advance: Callable[[Any, Pieces], Any], state: Any, increments: list[Pieces], unrolled: bool = False
-) -> Any:
+def over_substeps(advance: Callable[[Any, Pieces], Any], state: Any, increments: list[Pieces]) -> Any:
     """The state after all sub-steps, each with its own pieces.
 
     XLA must not fuse sub-steps with each other: particles' coordinates meet in the gradient, so a fused chain computes
     the early sub-steps, draws and all, twice for each later one. A loop keeps them apart, and its sub-step selects its
-    pieces among arrays drawn before it. A solver that loops over its stages is kept apart by that, and is written out
-    (`unrolled`). Many sub-steps are stacked, which stops XLA from vectorising the draws but compiles.
+    pieces among arrays drawn before it. Many sub-steps are stacked, which stops XLA from vectorising the draws but
+    compiles.
     """
-    if len(increments) > UNROLLED:
+    if len(increments) > SELECTED:
         stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *increments)
         return jax.lax.scan(lambda s, pieces: (advance(s, pieces), None), state, stacked)[0]
-    if unrolled or len(increments) == 1:
-        for pieces in increments:
-            state = advance(state, pieces)
-        return state
+    if len(increments) == 1:
+        return advance(state, increments[0])
 
     def body(j: Any, state: Any) -> Any:
         def select(*arrays: Float[Array, "m *P"]) -> Float[Array, "m *P"]:

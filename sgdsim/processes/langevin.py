@@ -167,7 +167,7 @@ class Langevin(eqx.Module):
         def advance(state: tuple[Float[Array, "d P"], Any], pieces: Pieces) -> tuple[Float[Array, "d P"], Any]:
             return substep(self.solver, self.limit, state, CloudBrownianPath(pieces, dt))
 
-        return over_substeps(advance, state, increments, unrolled=isinstance(self.solver, diffrax.AbstractERK))
+        return over_substeps(advance, state, increments)
 
     def position(self, state: tuple[Float[Array, "d P"], Any]) -> Float[Array, "d P"]:
         """x."""
