@@ -12,16 +12,12 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from . import langevin, measures, minibatches, toys
+from . import harness, langevin, measures, minibatches, toys
 from .chart import save_chart
 from .harness import BEST, QUICK_TURNS, TURNS, Job, Result, Run, Side, measure, table
 from .peers.foreign import versions
@@ -89,13 +85,6 @@ def show(report: dict[str, Any]) -> None:
         print(f"{report['name']}: {report['error']}", file=sys.stderr, flush=True)
 
 
-def surroundings() -> dict[str, Any]:
-    """What the figures were measured on, and the peers' versions, without a name of the machine."""
-    packages = {name: version(name) for name in ("sgdsim", "jax", "jaxlib", "numpy", "scipy", "diffrax")}
-    machine = {"devices": [device.device_kind for device in jax.devices()], "cores": os.cpu_count()}
-    return {"python": platform.python_version()} | packages | machine | {"peers": versions()}
-
-
 def save_json(path: Path, report: dict[str, Any]) -> None:
     """Whole or not at all."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -154,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         reports.append(report_of(options.jobs[name], turns))
         show(reports[-1])
     if options.json:
-        save_json(options.json, {"environment": surroundings(), "jobs": reports})
+        save_json(options.json, {"environment": harness.environment() | {"peers": versions()}, "jobs": reports})
     if options.chart:
         save_chart(reports, options.chart)
     return 1 if any("error" in report for report in reports) else 0

@@ -155,11 +155,6 @@ def largest_gap(clouds: dict[str, np.ndarray]) -> float:
 
 def environment() -> dict[str, Any]:
     """What the figures were measured on, without a name of the machine."""
-    return {
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "sgdsim": version("sgdsim"),
-        "devices": [device.device_kind for device in jax.devices()],
-        "cores": os.cpu_count(),
-    }
+    packages = {name: version(name) for name in ("sgdsim", "jax", "jaxlib", "numpy", "scipy", "diffrax")}
+    machine = {"devices": [device.device_kind for device in jax.devices()], "cores": os.cpu_count()}
+    return {"python": platform.python_version()} | packages | machine

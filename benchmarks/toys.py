@@ -5,7 +5,9 @@ generator: from a vector on the host to the final cloud as a NumPy array, in flo
 `peers/clouds.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,8 @@ import numpy as np
 from scipy.stats import norm
 
 import sgdsim as ss
+from sgdsim.draws import Draws
+from sgdsim.ensemble.simulate import CPU_OPTIONS
 
 from .harness import BEST, SIGMAS, Job, Side, largest_gap, timed
 from .peers.clouds import COVARIANCE, HESSIAN, LEARNING_RATE, STARTS, exact_moments
@@ -26,6 +30,7 @@ NUMPY, SCAN, SCAN_ROWS = "NumPy", "lax.scan + jax.random.normal, (d, P)", "lax.s
 NUMBA, ZIGGURAT = "Numba prange, NumPy's Generator", "Numba prange, a ziggurat by hand"
 EAGER, COMPILED, TORCHSDE = "PyTorch, in place", "PyTorch, torch.compile", "torchsde, Euler"
 UNSAFE, TREE = "vmap(diffeqsolve), UnsafeBrownianPath", "vmap(diffeqsolve), VirtualBrownianTree"
+HAND = "the same draws by hand in one lax.scan"
 WHOLE = "diffeqsolve of the whole cloud, UnsafeBrownianPath"
 
 
@@ -127,8 +132,45 @@ def ensemble(name: str, title: str, peers: dict[str, int], targets: dict[str, fl
     return Job(name, title, UNIT, sides, run.check, targets)
 
 
+def by_hand_run(particles: int, steps: int) -> Callable[[int], np.ndarray]:
+    """What `simulate` does to the double well, on the package's draws, in one compiled scan."""
+    well, options = ss.potentials.DoubleWell(dim=2), CPU_OPTIONS if jax.default_backend() == "cpu" else None
+
+    @partial(jax.jit, compiler_options=options)
+    def final(key: jax.Array, cloud: jax.Array) -> jax.Array:
+        draws = Draws.of(key, jnp.arange(particles, dtype=jnp.uint32))
+
+        def step(x: jax.Array, k: jax.Array) -> tuple[jax.Array, None]:
+            gradient = jax.grad(lambda y: jnp.sum(jax.vmap(well, 1)(y)))(x)
+            return x - LEARNING_RATE * (gradient - draws.at(k).normals(2, dtype=x.dtype)), None
+
+        return jax.lax.scan(step, cloud, jnp.arange(steps, dtype=jnp.uint32))[0]
+
+    def run(seed: int) -> np.ndarray:
+        cloud = jnp.broadcast_to(STARTS["double-well"][:, None], (2, particles))
+        return np.asarray(final(jax.random.key(seed), cloud)).T
+
+    return run
+
+
+def by_hand(quick: bool) -> Job:
+    """What the package itself costs: checks, keys, calls and copies, against the bare loop."""
+    run = Run("double-well", QUICK_STEPS if quick else STEPS, quick)
+
+    def sides() -> list[Side]:
+        own = run.own("sgdsim", chain_of("double-well"))
+        hand = timed(by_hand_run(run.particles, run.steps))
+        return [own, Side(HAND, hand, run.particles * run.steps, reference=True)]
+
+    title = f"double well by hand on the same draws, {run.particles:,} particles × {run.steps} steps, float32"
+    return Job("by-hand", title, UNIT, sides, run.check, {HAND: 0.95})
+
+
 def jobs(quick: bool) -> list[Job]:
-    """The three ensembles. `quick` leaves out what the full run has shown to be far behind or long in compiling."""
+    """The three ensembles, and the loop by hand.
+
+    `quick` leaves out what the full run has shown to be far behind or long in compiling.
+    """
     fast = {NUMPY: 1, ZIGGURAT: 1, EAGER: 1, SCAN: 1}
     more = {} if quick else {NUMBA: 1, COMPILED: 1, SCAN_ROWS: 1}
     planar = fast | {WHOLE: 1} | more | ({} if quick else {UNSAFE: 4, TORCHSDE: 1})
@@ -138,4 +180,4 @@ def jobs(quick: bool) -> list[Job]:
         ("quadratic-10d", "10-D quadratic, full Hessian and covariance", full, {BEST: 2}),
         ("state-dependent", "2-D double well, noise with D(x) a callable", planar, {}),
     ]
-    return [ensemble(*row, quick) for row in table]
+    return [*(ensemble(*row, quick) for row in table), by_hand(quick)]

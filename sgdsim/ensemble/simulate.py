@@ -25,8 +25,6 @@ LANES, SMALL = 16, 16  # particles of the thinnest cloud, and the dimensions up 
 # 256 bits, and took 0.7 of the time; where a processor has no such registers the option means nothing.
 CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 SECONDS_PER_CALL = 0.25  # how long one compiled call may run before the progress bar hears of it
-GROWTH = 8  # how many times longer a call may be than the one before, whose time says how long it will take
-
 Cloud = tuple[Key[Array, ""], UInt32[Array | np.ndarray, " P"]]  # the key, and the particles' numbers
 
 
@@ -114,8 +112,9 @@ def _run(
             state = jax.block_until_ready(advance(process, state, cloud, *_words(done, length)))
             elapsed = time.perf_counter() - begin
             done, seconds = done + length, seconds + elapsed
-            # As many steps a call as fit the time; the numbers drawn do not depend on where the calls are cut.
-            per_call = max(1, min(GROWTH * length, int(length * SECONDS_PER_CALL / max(elapsed, 1e-9))))
+            # As many steps a call as fit the time: what a short call takes beside its steps errs on the safe side. The
+            # numbers drawn do not depend on where the calls are cut.
+            per_call = max(1, int(length * SECONDS_PER_CALL / max(elapsed, 1e-9)))
             bar.update(length * count)
         out[i] = np.asarray(process.position(state)).T[:count]
         if isinstance(process, Tallied):
