@@ -1,13 +1,16 @@
 """The time loop: the same cloud however it is cut, and errors before anything is compiled."""
 
+import importlib
 import os
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 import sgdsim as ss
 
@@ -39,6 +42,36 @@ def test_a_small_cloud_is_the_start_of_a_large_one_bit_for_bit(process, dtype):
     assert np.array_equal(run(1_000), large[:, :1_000])
     for particles in (1, 5, 1_001):  # less than a vector register, and no multiple of one
         assert np.array_equal(run(particles), large[:, :particles])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_make_the_same_cloud_bit_for_bit(monkeypatch, dtype):
+    """Shares of one size but for the last; what a tally keeps is put together in their order."""
+    loop = importlib.import_module("sgdsim.ensemble.simulate")
+
+    def run(threads):
+        monkeypatch.setattr(loop, "_threads", lambda process, count: threads)
+        keywords = {"particles": 1_001, "steps": 60, "save_every": 20, "key": KEY, "dtype": dtype}
+        return ss.simulate(sgd(momentum=0.5), START, tally=ss.Totals(lambda x, dx: x * dx), **keywords)
+
+    alone, *shared = run(1), run(2), run(3)
+    for each in shared:
+        np.testing.assert_array_equal(each.particles, alone.particles)
+        jax.tree.map(np.testing.assert_array_equal, each.tallied, alone.tallied)
+
+
+def test_an_error_in_one_thread_ends_the_run(monkeypatch):
+    loop = importlib.import_module("sgdsim.ensemble.simulate")
+    monkeypatch.setattr(loop, "_threads", lambda process, count: 2)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tqdm, "update", interrupted)
+    begin = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        ss.simulate(sgd(), START, particles=4_000, steps=2**31, key=KEY)
+    assert time.perf_counter() - begin < 60  # two billion steps would take days
 
 
 @pytest.mark.parametrize("sampling", ["with-replacement", "without-replacement", "epoch"])

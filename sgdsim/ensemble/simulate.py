@@ -1,9 +1,12 @@
 """The one time loop of the package."""
 
 import functools
+import os
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -24,8 +27,17 @@ LANES, SMALL = 16, 16  # particles of the thinnest cloud, and the dimensions up 
 # A generator is a long chain of dependent operations. The widest vectors have more chains in flight than XLA's default,
 # 256 bits, and took 0.7 of the time; where a processor has no such registers the option means nothing.
 CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+PER_THREAD = 2_048  # particles that are worth a thread
 SECONDS_PER_CALL = 0.25  # how long one compiled call may run before the progress bar hears of it
 Cloud = tuple[Key[Array, ""], UInt32[Array | np.ndarray, " P"]]  # the key, and the particles' numbers
+
+
+class Share(NamedTuple):
+    """Some of a cloud's particles, moved together."""
+
+    state: Any
+    cloud: Cloud
+    out: Float[np.ndarray, "T P d"]  # where their positions go
 
 
 def simulate(
@@ -44,7 +56,7 @@ def simulate(
     """Run a cloud of independent particles.
 
     The same key gives the same particles whether the cloud is run whole, in chunks or on several devices, and the first
-    thousand particles do not depend on how many follow. All local devices are used.
+    thousand particles do not depend on how many follow. All local devices are used, and all cores.
 
     Args:
         process: what moves the particles: `SGD`, `Langevin`, or anything with the methods of `Process`.
@@ -74,39 +86,67 @@ def simulate(
     # before the cast: a float32 step would shift the clock
     clock = process.times(saved) if isinstance(process, Clocked) else saved * float(process.time_step)
     process = _cast(process if tally is None else Tallied(process, tally), dtype)
-    first = positions.mean if isinstance(positions, Gaussian) else positions[0]
-    process.check(jnp.asarray(first, dtype=dtype))
+    process.check(jnp.asarray(positions.mean if isinstance(positions, Gaussian) else positions[0], dtype=dtype))
 
     snapshots = np.empty((len(saved), count, process.dim), dtype=dtype)
     seconds, kept = 0.0, []
     label = progress if isinstance(progress, str) else None
     with tqdm(total=steps * count, disable=not progress, desc=label, unit=" particle-steps", unit_scale=True) as bar:
         for begin in range(0, count, chunk):
-            numbers = np.arange(begin, min(begin + chunk, count))
-            x, cloud = _place(process, positions, numbers, key, dtype)
-            out = snapshots[:, numbers[0] : numbers[-1] + 1]
-            elapsed, record = _run(process, process.init(x), cloud, saved, out, bar)
+            end = min(begin + chunk, count)
+            size = -(-(end - begin) // _threads(process, end - begin))
+            shares = []
+            for first in range(begin, end, size):
+                last = min(first + size, end)
+                x, cloud = _place(process, positions, np.arange(first, last), size, key, dtype)
+                shares.append(Share(process.init(x), cloud, snapshots[:, first:last]))
+            elapsed, records = _run_shares(process, shares, saved, bar)
             seconds += elapsed
-            kept.append(record)
+            kept += records
     snapshots[~np.isfinite(snapshots).all(axis=-1)] = np.nan
     tallied = None if tally is None else jax.tree.map(lambda *chunks: np.concatenate(chunks, axis=1), *kept)
     return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds, tallied=tallied, tally=tally)
 
 
+def _threads(process: Process, count: int) -> int:
+    """How many host threads share a toy's cloud on the CPU, where XLA's threads meet after every loop of every step."""
+    if jax.default_backend() != "cpu" or jax.device_count() > 1 or process.dim > SMALL:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, count // PER_THREAD))
+
+
+def _run_shares(process: Process, shares: list[Share], saved: np.ndarray, bar: tqdm) -> tuple[float, list[Any]]:
+    """Step the shares of a cloud, all of one size, at the same time; what `_run` returns of each, in their order."""
+    advance, stop = _compiled_for(jax.default_backend()), threading.Event()
+    if len(shares) == 1:
+        jax.block_until_ready(advance(process, *shares[0][:2], *_words(0, 0)))  # compiles, and steps nothing
+        seconds, record = _run(advance, process, shares[0], saved, bar, stop)
+        return seconds, [record]
+    # Compiled here: once, and under the caller's settings of JAX, which threads do not inherit.
+    advance = advance.lower(process, *shares[0][:2], *_words(0, 0)).compile()
+    with ThreadPoolExecutor(len(shares)) as pool:
+        try:
+            runs = list(pool.map(lambda share: _run(advance, process, share, saved, bar, stop), shares))
+        except BaseException:
+            stop.set()
+            raise
+    return max(seconds for seconds, _ in runs), [record for _, record in runs]
+
+
 def _run(
-    process: Process, state: Any, cloud: Cloud, saved: np.ndarray, out: np.ndarray, bar: tqdm
+    advance: Callable, process: Process, share: Share, saved: np.ndarray, bar: tqdm, stop: threading.Event
 ) -> tuple[float, Any]:
-    """Step one chunk through the saved steps and write its positions to `out`.
+    """Step one share through the saved steps, unless told to stop, and write its positions where they go.
 
     Returns:
         The seconds of stepping, and what a tally kept by each saved step, a pytree of arrays (T, P, …).
     """
-    advance = _compiled_for(jax.default_backend())
-    jax.block_until_ready(advance(process, state, cloud, *_words(0, 0)))  # compiles, and steps nothing
+    state, cloud, out = share
     done, per_call, seconds = 0, 1, 0.0
     count, records = out.shape[1], []
     for i, target in enumerate(saved):
-        while done < target:
+        while done < target and not stop.is_set():
             length = int(min(per_call, target - done))
             begin = time.perf_counter()
             state = jax.block_until_ready(advance(process, state, cloud, *_words(done, length)))
@@ -115,7 +155,8 @@ def _run(
             # As many steps a call as fit the time: what a short call takes beside its steps errs on the safe side. The
             # numbers drawn do not depend on where the calls are cut.
             per_call = max(1, int(length * SECONDS_PER_CALL / max(elapsed, 1e-9)))
-            bar.update(length * count)
+            with bar.get_lock():
+                bar.update(length * count)
         out[i] = np.asarray(process.position(state)).T[:count]
         if isinstance(process, Tallied):
             records.append(jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), -1, 0)[:count], state[1]))
@@ -128,7 +169,7 @@ def _words(*numbers: int) -> tuple[UInt32[np.ndarray, ""], ...]:
 
 
 @functools.cache
-def _compiled_for(platform: str) -> Callable:
+def _compiled_for(platform: str) -> Any:
     """`_advance`, compiled as suits a platform."""
     options: Any = {"compiler_options": CPU_OPTIONS if platform == "cpu" else None}
     return eqx.filter_jit(_advance, **options)
@@ -147,11 +188,11 @@ def _advance(process: Process, state: Any, cloud: Cloud, begin: UInt32[Array, ""
 
 
 def _place(
-    process: Process, positions: Gaussian | np.ndarray, numbers: np.ndarray, key: Key[Array, ""], dtype: Any
+    process: Process, positions: Gaussian | np.ndarray, numbers: np.ndarray, size: int, key: Key[Array, ""], dtype: Any
 ) -> tuple[Float[Array, "d P"], Cloud]:
-    """A chunk's positions, coordinates first, and who its particles are, spread over the local devices."""
+    """A share's positions, coordinates first, and who its particles are, padded to a size, over the local devices."""
     devices = jax.device_count()
-    share = -(-len(numbers) // devices)
+    share = -(-size // devices)
     if process.dim <= SMALL:
         share = max(share, LANES)
     padded = np.arange(numbers[0], numbers[0] + share * devices, dtype=np.uint32)  # the extra ones are dropped
