@@ -23,6 +23,7 @@ import sgdsim as ss
 
 SIGMAS = 4.0  # how many standard errors two sides may lie apart
 TURNS, QUICK_TURNS = 7, 3
+PAUSE = 0.3  # seconds before each turn: OpenMP's threads spin for a while after their work, on cores that others need
 BEST = "best peer"  # a target against the fastest of all peers
 
 Result = Any
@@ -87,6 +88,7 @@ def measure(job: Job, turns: int) -> dict[str, Any]:
     for turn in tqdm(range(turns), desc=job.name, unit=" turns"):
         first = turn % len(sides)
         for side in sides[first:] + sides[:first]:
+            time.sleep(PAUSE)
             seconds[side.name].append(side.run(100 + turn)[1])
     costs = {side.name: [s / side.work for s in seconds[side.name]] for side in sides}
     own = costs[sides[0].name]

@@ -93,7 +93,7 @@ def start_solver(
     solver: diffrax.AbstractSolver, limit: AbstractDiffusion, x: Float[Array, "d P"], dt: Float[Array, ""]
 ) -> Any:
     """The solver's own state for a cloud at x; None where it has none."""
-    if isinstance(solver, diffrax.ItoMilstein) or explicit_tableau(solver) is not None:
+    if isinstance(solver, diffrax.Euler | diffrax.ItoMilstein) or explicit_tableau(solver) is not None:
         return None
     size = noise_size(solver, limit)
     path = CloudBrownianPath(tuple(jnp.zeros((size, 1), x.dtype) for _ in range(pieces_of(solver))), dt)
