@@ -28,6 +28,7 @@ LANES, SMALL = 16, 16  # particles of the thinnest cloud, and the dimensions up 
 # 256 bits, and took 0.7 of the time; where a processor has no such registers the option means nothing.
 CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 PER_THREAD = 2_048  # particles that are worth a thread
+IN_CACHE = 2**18  # coordinates of the particles that a thread moves through all their steps before it takes others
 SECONDS_PER_CALL = 0.25  # how long one compiled call may run before the progress bar hears of it
 Cloud = tuple[Key[Array, ""], UInt32[Array | np.ndarray, " P"]]  # the key, and the particles' numbers
 
@@ -66,7 +67,8 @@ def simulate(
         particles: P; required unless the start is an array (P, d).
         save_every: steps between snapshots, counted from 0; the last step is always saved. By default only the first
             and the last are.
-        chunk_size: how many particles to hold at a time; all of them by default.
+        chunk_size: how many particles to hold at a time. By default all of them; of a toy's cloud on the CPU, as many
+            as stay in cache.
         dtype: float32 or float64; by default the start's, or JAX's default float for a `Gaussian`.
         progress: show a bar, under this name where one is given.
         tally: what to keep of every step as the cloud runs, such as `Totals` or a `FirstPassage`; the particles move as
@@ -82,7 +84,7 @@ def simulate(
         raise TypeError(f"tally must be an object with the methods of Tally, init and update; got {tally!r}")
     positions, count, dtype = _read_start(process, start, particles, dtype)
     saved = _saved_steps(steps, save_every)
-    chunk = count if chunk_size is None else min(_positive("chunk_size", chunk_size), count)
+    chunk = _chunk(process, count) if chunk_size is None else min(_positive("chunk_size", chunk_size), count)
     # before the cast: a float32 step would shift the clock
     clock = process.times(saved) if isinstance(process, Clocked) else saved * float(process.time_step)
     process = _cast(process if tally is None else Tallied(process, tally), dtype)
@@ -94,7 +96,8 @@ def simulate(
     with tqdm(total=steps * count, disable=not progress, desc=label, unit=" particle-steps", unit_scale=True) as bar:
         for begin in range(0, count, chunk):
             end = min(begin + chunk, count)
-            size = -(-(end - begin) // _threads(process, end - begin))
+            # A toy's last share is filled up, and need not be compiled for; a network's extra replicas would cost more.
+            size = -(-chunk // _threads(process, chunk)) if process.dim <= SMALL else end - begin
             shares = []
             for first in range(begin, end, size):
                 last = min(first + size, end)
@@ -106,6 +109,14 @@ def simulate(
     snapshots[~np.isfinite(snapshots).all(axis=-1)] = np.nan
     tallied = None if tally is None else jax.tree.map(lambda *chunks: np.concatenate(chunks, axis=1), *kept)
     return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds, tallied=tallied, tally=tally)
+
+
+def _chunk(process: Process, count: int) -> int:
+    """How many particles to hold at a time: all, or of a toy's cloud as many as stay in the CPU's caches."""
+    if jax.default_backend() != "cpu" or jax.device_count() > 1 or process.dim > SMALL:
+        return count
+    chunks = -(-count * process.dim // (IN_CACHE * _threads(process, count)))
+    return -(-count // chunks)
 
 
 def _threads(process: Process, count: int) -> int:
