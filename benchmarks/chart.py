@@ -42,7 +42,7 @@ def save_chart(reports: list[dict[str, Any]], path: Path) -> None:
     axes.set_xlim(min([0.8, *starts]) / 1.3, max([10, *ends]) * 3)  # room for the number behind the longest bar
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("time / sgdsim's: median, with the smallest and largest of all turns; diamond: target")
+    axes.set_xlabel("time / sgdsim's: median, least and largest of all turns;\ndiamond: target")
     axes.spines[["top", "right", "left"]].set_visible(False)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.png")
     try:

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -297,6 +298,9 @@ def draw(report: dict[str, Any], path: Path, climbed: list[Ladder]) -> None:
         middle = np.exp(np.mean(np.log(seconds[upper]) - r["exponent"] * np.log(sizes[upper])))
         ax.loglog(sizes[upper], middle * sizes[upper] ** r["exponent"], color=line.get_color(), linewidth=1)
         ax.set(xlabel=ladder.axis, ylabel="time of a call t / s")
+        if sizes[-1] < 100 * sizes[0]:  # less than two decades: the sizes themselves are clearer than powers of ten
+            ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
+            ax.xaxis.set_minor_formatter(NullFormatter())
         ax.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     m, ax = report["memory"], axes[len(panels)]
     ax.semilogx(m["steps"], m["megabytes"], "o-", markersize=4, linewidth=1)
@@ -306,7 +310,7 @@ def draw(report: dict[str, Any], path: Path, climbed: list[Ladder]) -> None:
         ylabel="peak memory over the import's / MB",
         ylim=(0, 1.1 * max(m["at_most"], *m["megabytes"])),
     )
-    ax.set_title(f"{m['particles']:,} particles, saving nothing; dashed: the target", fontsize=9)
+    ax.set_title(f"{m['particles']:,} particles; dashed: target", fontsize=9)
     for ax in axes[len(panels) + 1 :]:
         ax.set_visible(False)
     for ax in axes:

@@ -127,7 +127,8 @@ def _others(draws: Draws, other_key: Draws, step: jax.Array) -> dict[str, jax.Ar
     flat = words.reshape(len(Stream), -1)
     found["bits"] = jnp.stack([((flat >> np.uint32(b)) & 1).sum(1) for b in range(32)])
     found["high"], found["low"] = flat >> np.uint32(24), flat & np.uint32(255)
-    points = [draws.three_points(COORDINATES, n, dtype=jnp.float32) for n in range(THREE_POINTS_PER_SLOT)]
+    points = draws.three_points(COORDINATES * THREE_POINTS_PER_SLOT, dtype=jnp.float32)
+    points = list(jnp.moveaxis(points.reshape(COORDINATES, THREE_POINTS_PER_SLOT, -1), 1, 0))
     found["points"] = jnp.sign(jnp.stack(points)).astype(jnp.int32) + 1  # 0, 1, 2
     return found
 
