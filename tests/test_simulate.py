@@ -37,11 +37,13 @@ def test_a_small_cloud_is_the_start_of_a_large_one_bit_for_bit(process, dtype):
     def run(particles):
         return ss.simulate(process, START, particles=particles, steps=60, save_every=20, key=KEY, dtype=dtype).particles
 
+    # Up to jax 0.9 or before, XLA contracts a sum of Heun's another way in loops that it divides: one bit in a hundred
+    # particles. 0.7.2 has it, 0.10.1 and 0.12 have not.
+    old = jax.__version_info__ < (0, 10) and isinstance(process, ss.Langevin) and dtype == "float64"
     large = run(10_000)
     assert large.dtype == dtype
-    assert np.array_equal(run(1_000), large[:, :1_000])
-    for particles in (1, 5, 1_001):  # less than a vector register, and no multiple of one
-        assert np.array_equal(run(particles), large[:, :particles])
+    for particles in (1_000, 1, 5, 1_001):  # also less than a vector register, and no multiple of one
+        np.testing.assert_allclose(run(particles), large[:, :particles], rtol=0, atol=4e-16 if old else 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
