@@ -1,4 +1,4 @@
-"""The clouds that every side moves, as numbers that all can read, and how a peer in its own process answers.
+"""The clouds that every side moves, as numbers that all can read, and what a process that moves them is asked.
 
 A step is x ← x − η(∇f(x) + √D(x) ξ) with η = `LEARNING_RATE` and standard normals ξ, in float32.
 
@@ -7,16 +7,8 @@ A step is x ← x − η(∇f(x) + √D(x) ξ) with η = `LEARNING_RATE` and sta
 | double-well | (x₁² − 1)²/4 + x₂²/2 | I |
 | quadratic-10d | xᵀKx/2, K = `HESSIAN`, full | `COVARIANCE`, full |
 | state-dependent | the double well's | diag(1 + x₁²/2, 1 + x₂²/2) |
-
-A process that serves clouds reads lines of JSON, {"setting": …, "problem": …, "particles": …, "steps": …, "seed": …,
-"file": …}, and answers each by {"seconds": …, "version": …} after it has saved the final cloud, (P, d), to the file.
-The seconds are those of one whole run, from the start vector to the cloud on the host. The first time that a setting
-meets a cloud it is built and compiled: that answer's seconds are to be thrown away.
 """
 
-import json
-import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -55,22 +47,4 @@ def exact_moments(problem: str, steps: int) -> tuple[slice, np.ndarray, np.ndarr
 
 Run = Callable[[int], np.ndarray]  # seed → final cloud (P, d)
 
-
-def serve(build: Callable[[str, str, int, int], Run], version: str) -> None:
-    """Answer until the input ends; `build` takes setting, problem, particles and steps. What fails is answered so."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints must not get between the answers
-    runs: dict[tuple[str, str, int, int], Run] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            what = (request["setting"], request["problem"], request["particles"], request["steps"])
-            if what not in runs:
-                runs[what] = build(*what)
-            begin = time.perf_counter()
-            cloud = runs[what](request["seed"])
-            seconds = time.perf_counter() - begin
-            np.save(request["file"], cloud)
-            answer = {"seconds": seconds, "version": version}
-        except Exception as error:  # whatever it is, it is the peer's, and the run goes on
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
-        print(json.dumps(answer), file=answers, flush=True)
+REQUEST = ("setting", "problem", "particles", "steps")  # what a process that moves clouds is asked, see `answers.py`

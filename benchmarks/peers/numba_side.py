@@ -12,7 +12,8 @@ from typing import Any
 
 import numba
 import numpy as np
-from clouds import COVARIANCE, HESSIAN, LEARNING_RATE, STARTS, Run, serve
+from answers import serve
+from clouds import COVARIANCE, HESSIAN, LEARNING_RATE, REQUEST, STARTS, Run
 from numba import njit, prange
 
 CHUNKS = 16  # a tuple of many generators takes a minute to compile
@@ -172,4 +173,4 @@ def build(setting: str, problem: str, particles: int, steps: int) -> Run:
 
 
 if __name__ == "__main__":
-    serve(build, f"{numba.__version__} (NumPy {np.__version__})")
+    serve(REQUEST, build, f"{numba.__version__} (NumPy {np.__version__})")

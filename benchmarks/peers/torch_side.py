@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from clouds import COVARIANCE, HESSIAN, LEARNING_RATE, STARTS, Run, serve
+from answers import serve
+from clouds import COVARIANCE, HESSIAN, LEARNING_RATE, REQUEST, STARTS, Run
 
 UNROLLED = 10  # steps in one compiled call
 K = torch.tensor(HESSIAN, dtype=torch.float32)
@@ -132,4 +133,4 @@ def build(setting: str, problem: str, particles: int, steps: int) -> Run:
 
 
 if __name__ == "__main__":
-    serve(build, torch.__version__)
+    serve(REQUEST, build, torch.__version__)

@@ -111,9 +111,14 @@ def simulate(
     return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds, tallied=tallied, tally=tally)
 
 
+def _is_toy_on_cpu(process: Process) -> bool:
+    """Whether a step is a few operations on one CPU, where caches and meeting threads cost more than arithmetic."""
+    return jax.default_backend() == "cpu" and jax.device_count() == 1 and process.dim <= SMALL
+
+
 def _chunk(process: Process, count: int) -> int:
     """How many particles to hold at a time: all, or of a toy's cloud as many as stay in the CPU's caches."""
-    if jax.default_backend() != "cpu" or jax.device_count() > 1 or process.dim > SMALL:
+    if not _is_toy_on_cpu(process):
         return count
     chunks = -(-count * process.dim // (IN_CACHE * _threads(process, count)))
     return -(-count // chunks)
@@ -121,7 +126,7 @@ def _chunk(process: Process, count: int) -> int:
 
 def _threads(process: Process, count: int) -> int:
     """How many host threads share a toy's cloud on the CPU, where XLA's threads meet after every loop of every step."""
-    if jax.default_backend() != "cpu" or jax.device_count() > 1 or process.dim > SMALL:
+    if not _is_toy_on_cpu(process):
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, count // PER_THREAD))

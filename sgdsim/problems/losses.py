@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num, PyTree
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from sgdsim.problems.layers import Network
 
@@ -77,14 +77,18 @@ def _half_square(f: Float[Array, "out *n"], y: Num[Array, "..."]) -> Float[Array
 
 def _log_share(f: Float[Array, "classes *n"], label: Int[Array, "*n"]) -> Float[Array, "*n"]:
     # log_softmax[label] is a gather, whose derivative is a scatter: slow where the cloud makes it a batch of them.
-    is_label = jnp.arange(f.shape[0]).reshape(-1, *[1] * label.ndim) == label
+    is_label = _is_label(f, label)
     return -jnp.sum(jnp.where(is_label, jax.nn.log_softmax(f, axis=0), 0), axis=0)
+
+
+def _is_label(f: Float[Array, "classes *n"], label: Int[Array, "*n"]) -> Bool[Array, "classes *n"]:
+    return jnp.arange(f.shape[0]).reshape(-1, *[1] * label.ndim) == label
 
 
 def _missing_margin(f: Float[Array, "out *n"], y: Num[Array, "..."]) -> Float[Array, "*n"]:
     if f.shape[0] == 1:
         return jax.nn.relu(1 - jnp.sum(y.reshape(f.shape) * f, axis=0))
-    is_label = jnp.arange(f.shape[0]).reshape(-1, *[1] * y.ndim) == y
+    is_label = _is_label(f, y)
     # The label's own entry is 0, so that the maximum is never below it.
     return jnp.max(f - jnp.sum(jnp.where(is_label, f, 0), axis=0) + ~is_label, axis=0)
 
