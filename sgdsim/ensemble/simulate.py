@@ -106,7 +106,9 @@ def simulate(
             elapsed, records = _run_shares(process, shares, saved, bar)
             seconds += elapsed
             kept += records
-    snapshots[~np.isfinite(snapshots).all(axis=-1)] = np.nan
+    finite = np.isfinite(snapshots)
+    if not finite.all():  # by particle only where need be: NumPy is slow along a short last axis
+        snapshots[~finite.all(axis=-1)] = np.nan
     tallied = None if tally is None else jax.tree.map(lambda *chunks: np.concatenate(chunks, axis=1), *kept)
     return Trajectory(times=clock, steps=saved, particles=snapshots, seconds=seconds, tallied=tallied, tally=tally)
 
@@ -134,19 +136,25 @@ def _threads(process: Process, count: int) -> int:
 
 def _run_shares(process: Process, shares: list[Share], saved: np.ndarray, bar: tqdm) -> tuple[float, list[Any]]:
     """Step the shares of a cloud, all of one size, at the same time; what `_run` returns of each, in their order."""
-    advance, stop = _compiled_for(jax.default_backend()), threading.Event()
-    if len(shares) == 1:
-        jax.block_until_ready(advance(process, *shares[0][:2], *_words(0, 0)))  # compiles, and steps nothing
-        seconds, record = _run(advance, process, shares[0], saved, bar, stop)
-        return seconds, [record]
+    # What `eqx.filter_jit` would do at every call, where it takes longer than a toy's step.
+    numbers, rest = eqx.partition(process, lambda leaf: isinstance(leaf, jax.Array | np.ndarray | np.generic))
     # Compiled here: once, and under the caller's settings of JAX, which threads do not inherit.
-    advance = advance.lower(process, *shares[0][:2], *_words(0, 0)).compile()
-    with ThreadPoolExecutor(len(shares)) as pool:
+    lowered = _stepper_of(jax.default_backend()).lower(numbers, *shares[0][:2], *_words(0, 0), rest=rest)
+    advance, stop = functools.partial(lowered.compile(), numbers), threading.Event()
+
+    def run(share: Share) -> tuple[float, Any]:
         try:
-            runs = list(pool.map(lambda share: _run(advance, process, share, saved, bar, stop), shares))
+            return _run(advance, process, share, saved, bar, stop)
         except BaseException:
             stop.set()
             raise
+
+    if len(shares) == 1:
+        runs = [run(shares[0])]
+    else:
+        with ThreadPoolExecutor(len(shares) - 1) as pool:
+            others = [pool.submit(run, share) for share in shares[1:]]
+            runs = [run(shares[0]), *(other.result() for other in others)]
     return max(seconds for seconds, _ in runs), [record for _, record in runs]
 
 
@@ -165,7 +173,7 @@ def _run(
         while done < target and not stop.is_set():
             length = int(min(per_call, target - done))
             begin = time.perf_counter()
-            state = jax.block_until_ready(advance(process, state, cloud, *_words(done, length)))
+            state = jax.block_until_ready(advance(state, cloud, *_words(done, length)))
             elapsed = time.perf_counter() - begin
             done, seconds = done + length, seconds + elapsed
             # As many steps a call as fit the time: what a short call takes beside its steps errs on the safe side. The
@@ -185,14 +193,20 @@ def _words(*numbers: int) -> tuple[UInt32[np.ndarray, ""], ...]:
 
 
 @functools.cache
-def _compiled_for(platform: str) -> Any:
+def _stepper_of(platform: str) -> Any:
     """`_advance`, compiled as suits a platform."""
-    options: Any = {"compiler_options": CPU_OPTIONS if platform == "cpu" else None}
-    return eqx.filter_jit(_advance, **options)
+    options: Any = CPU_OPTIONS if platform == "cpu" else None
+    return jax.jit(_advance, static_argnames="rest", compiler_options=options)
 
 
-def _advance(process: Process, state: Any, cloud: Cloud, begin: UInt32[Array, ""], length: UInt32[Array, ""]) -> Any:
-    """`length` steps from step `begin`. Nothing need be frozen: what is not finite stays so under x − ηv."""
+def _advance(
+    numbers: Any, state: Any, cloud: Cloud, begin: UInt32[Array, ""], length: UInt32[Array, ""], *, rest: Any
+) -> Any:
+    """`length` steps from step `begin`, of a process in two: its arrays, and the rest, for which it is compiled.
+
+    Nothing need be frozen: what is not finite stays so under x − ηv.
+    """
+    process = eqx.combine(numbers, rest)
     draws = Draws.of(*cloud)  # in here, only the streams that the steps read are given keys
     dtypes = jax.tree.map(jnp.result_type, state)
 
@@ -215,8 +229,8 @@ def _place(
     if isinstance(positions, Gaussian):
         x = _sample(positions, (key, padded), np.dtype(dtype))
     else:
-        rows = positions[numbers[0] : numbers[-1] + 1].T
-        x = jnp.asarray(np.pad(rows, ((0, 0), (0, len(padded) - len(numbers))), mode="edge"), dtype=dtype)
+        rows, extra = positions[numbers[0] : numbers[-1] + 1].T, len(padded) - len(numbers)
+        x = jnp.asarray(np.pad(rows, ((0, 0), (0, extra)), mode="edge") if extra else rows, dtype=dtype)
     if devices == 1:
         return x, (key, padded)
     # Automatic axes: sharded particles meet unsharded parameters in every step.
@@ -284,4 +298,8 @@ def _positive(name: str, value: Any) -> int:
 
 def _cast(process: Process, dtype: Any) -> Process:
     """The process with its floating-point numbers in the particles' dtype."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if eqx.is_inexact_array(leaf) else leaf, process)
+
+    def cast(leaf: Any) -> Any:
+        return jnp.asarray(leaf, dtype) if eqx.is_inexact_array(leaf) and leaf.dtype != dtype else leaf
+
+    return jax.tree.map(cast, process)

@@ -109,6 +109,11 @@ class GaussianNoise(GradientNoise):
             return None
         return self.covariance
 
+    def check(self, x: Float[Array, " d"]) -> None:
+        """Raise ValueError unless D(x) is a covariance matrix; a constant one was seen to be when it was given."""
+        if not self.is_constant:
+            super().check(x)
+
     def matrix(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         """D(x)."""
         if callable(self.covariance):

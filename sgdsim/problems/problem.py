@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sgdsim.draws import Draws
@@ -58,8 +59,8 @@ class Problem(eqx.Module):
 
     def check(self, x: Float[Array, " d"]) -> None:
         """Raise ValueError unless loss and gradient are finite at x, a concrete point where a cloud starts."""
-        loss, gradient = loss_and_gradient(self, x)
-        if not (bool(jnp.isfinite(loss)) and bool(jnp.all(jnp.isfinite(gradient)))):
+        loss, gradient = jax.device_get(loss_and_gradient(self, x))
+        if not (np.isfinite(loss) and np.all(np.isfinite(gradient))):
             raise ValueError(f"loss must be finite with a finite gradient where the cloud starts, got f = {loss}")
 
     def require_covariance(self) -> None:
