@@ -17,20 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import harness, langevin, measures, minibatches, toys
+from . import fokker_planck, harness, langevin, measures, minibatches, toys
 from .chart import save_chart
-from .harness import BEST, QUICK_TURNS, TURNS, Job, Result, Run, Side, measure, table
-from .peers.foreign import versions
+from .harness import BEST, LONG, QUICK_TURNS, TURNS, Job, Lost, Result, Run, Side, measure, table
+from .peers.process import VERSIONS
 
-SUITES: list[Callable[[bool], list[Job]]] = [toys.jobs, langevin.jobs, minibatches.jobs, measures.jobs]
-
-
-class Lost(Exception):
-    """A peer cannot go on."""
-
-    def __init__(self, side: str, error: Exception) -> None:
-        super().__init__(side)
-        self.side, self.reason = side, (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+SUITES: list[Callable[[bool], list[Job]]] = [
+    toys.jobs,
+    langevin.jobs,
+    minibatches.jobs,
+    measures.jobs,
+    fokker_planck.jobs,
+]
 
 
 def guarded(side: Side) -> Side:
@@ -74,9 +72,11 @@ def report_of(job: Job, turns: int) -> dict[str, Any]:
 def show(report: dict[str, Any]) -> None:
     print(f"## {report['name']}: {report['title']}\n")
     if "error" not in report:
+        fewest = min(side["turns"] for side in report["sides"].values())
+        fewer = f" ({fewest} where one takes over {LONG:g} s)" if fewest < report["turns"] else ""
         print(
-            f"median of {report['turns']} turns after warm-up; same law: yes, the largest gap is "
-            f"{report['largest_gap_in_standard_errors']:.1f} standard errors\n\n{table(report)}\n"
+            f"median of {report['turns']} turns{fewer} after warm-up; same law: yes, the largest gap is "
+            f"{report['largest_gap']:.2g} {report['gap_in']}\n\n{table(report)}\n"
         )
     for name, reason in report["skipped"].items():
         print(f"skipped: {name}: {reason}")
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         reports.append(report_of(options.jobs[name], turns))
         show(reports[-1])
     if options.json:
-        save_json(options.json, {"environment": harness.environment() | {"peers": versions()}, "jobs": reports})
+        save_json(options.json, {"environment": harness.environment() | {"peers": VERSIONS}, "jobs": reports})
     if options.chart:
         save_chart(reports, options.chart)
     return 1 if any("error" in report for report in reports) else 0

@@ -1,374 +1,213 @@
-"""How fast a density moves: sgdsim's `FokkerPlanck` against fplanck, py-pde and SciPy's `expm_multiply`.
+"""How fast a density moves: sgdsim's `FokkerPlanck` against fplanck, py-pde and SciPy's `expm_multiply`, in float64.
 
-Every side gets the masses of the same cells at the start and gives back those at the end. fplanck and py-pde need other
-versions of NumPy than sgdsim, so each runs in an environment of its own, which is made when it is first needed. Every
-side's error is measured against a reference, Σ|Δmass|; no speed is reported before sgdsim is seen to be as exact as the
-best of them.
-
-    python benchmarks/fokker_planck.py
-    python -m benchmarks.fokker_planck --quick --jobs well-1d --peers scipy py-pde --json fokker_planck.json
+Every side gets the masses of the same cells at the start and gives back those at the end; the equations are in
+`peers/jobs.py`. Each side's error is Σ|Δmass| to a reference. sgdsim has to be as exact as the best of its peers, and
+to move the masses as the exponential of its own matrix does; a peer that is far less exact solved another equation.
 """
 
-import argparse
 import dataclasses
-import inspect
-import json
-import os
-import platform
+import functools
+import math
 import statistics
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy
 from scipy.linalg import expm, solve_continuous_lyapunov
 from scipy.sparse.linalg import expm_multiply
-from tabulate import tabulate
-from tqdm import tqdm
 
 import sgdsim as ss
 
-if __package__:
-    from .peers.jobs import BOWL, JOBS, PULL, VARIANCE, WELL, Job
-    from .peers.process import REQUIREMENTS, Peer, PeerError
-else:  # run as a file
-    from peers.jobs import BOWL, JOBS, PULL, VARIANCE, WELL, Job
-    from peers.process import REQUIREMENTS, Peer, PeerError
+from . import harness
+from .harness import Lost, Run, Side, timed
+from .peers.asked import asked_run
+from .peers.jobs import EQUATIONS, PULL, VARIANCE, Equation, Field, bowl, bowl_drift, well, well_drift
+from .peers.process import PeerError
 
-TARGETS = {"fplanck": 100, "py-pde": 100, "scipy": 20}  # times faster than
-SLOW, SHORT = 2.0, 0.02  # seconds: slower sides get fewer turns; in a turn of a shorter one there are several solves
+if hasattr(jax, "enable_x64"):
+    enable_x64 = jax.enable_x64
+else:  # jax before 0.8
+    from jax.experimental import enable_x64
+
+UNIT = "solves"
+SHORT = 0.02  # seconds: of what is shorter a turn takes the median of five
+TURNS = 3  # of a peer that takes long
+FINE = 8_192  # cells of the reference on a line
 WORSE = 1.2  # how much larger than the best peer's sgdsim's error may be
 OTHER = 20  # times sgdsim's error: from here on a peer solved another equation
 TIME_ERROR = 1e-10  # Σ|Δmass| that sgdsim may lie off the exact exponential of its own matrix
-EXACT = "sgdsim"
+
+SCIPY = "SciPy, expm_multiply of sgdsim's matrix"
+DENSE, LSODA = "fplanck, propagate, dense=True", "py-pde, SciPy's LSODA, banded Jacobian, compiled before"
+SETTINGS = {  # a peer's sides → what its script is asked
+    "fplanck": {"fplanck, propagate (expm_multiply)": "sparse", DENSE: "dense"},
+    "py-pde": {
+        "py-pde, solve() as called, compiling": "public",
+        "py-pde, Euler, adaptive (its default), compiled before": "euler",
+        "py-pde, Runge–Kutta, adaptive, compiled before": "runge-kutta",
+        LSODA: "lsoda",
+    },
+}
+ON_A_LINE = {DENSE, LSODA}  # no use in 2-D
+TARGETS = {"fplanck": 100, "py-pde": 100}  # times faster than any of their settings
+SCIPY_TARGET = 20
 
 Masses = np.ndarray
 
 
-def value_of(text: str, x: jax.Array) -> jax.Array:
-    return eval(text, {}, dict(zip("xy", x, strict=False)))
-
-
-def problem_of(job: Job) -> ss.FokkerPlanck:
+def problem_of(e: Equation) -> ss.FokkerPlanck:
     """As a user states it, with the potential where there is one."""
-    potential = None if job.potential is None else lambda x: value_of(job.potential, x) / job.temperature
+    potential = e.potential
     return ss.FokkerPlanck(
-        drift=lambda x: jnp.stack([value_of(text, x) for text in job.drift]),
-        diffusion=lambda x: jnp.asarray(job.diffusion),
-        grid=ss.Grid(job.lower, job.upper, job.cells),
-        potential=potential,
+        drift=lambda x: jnp.stack(e.drift(*x)),
+        diffusion=lambda x: jnp.asarray(e.diffusion),
+        grid=ss.Grid(e.lower, e.upper, e.cells),
+        potential=None if potential is None else lambda x: potential(*x) / e.temperature,
     )
 
 
-def start_of(job: Job, fp: ss.FokkerPlanck) -> Masses:
-    return fp.density_of(SimpleNamespace(mean=job.mean, covariance=VARIANCE * np.eye(len(job.cells))))
+def start_of(e: Equation, fp: ss.FokkerPlanck) -> Masses:
+    return fp.density_of(SimpleNamespace(mean=e.mean, covariance=VARIANCE * np.eye(e.dim)))
 
 
-def density_at_end(job: Job, fp: ss.FokkerPlanck, start: Masses) -> tuple[Masses, str]:
-    """The public interface; without the second run on a coarser grid by which it estimates its own error."""
-    keywords = {"grid_error": False} if "grid_error" in inspect.signature(fp.propagate).parameters else {}
-    answer = fp.propagate(start, [job.time], **keywords)
-    return answer.masses[-1], answer.method
-
-
-def fine(job: Job, axis: int, drift: str, potential: str, cells: int = 8_192) -> Masses:
-    """One factor of a law that is a product, on `cells` cells, merged to the job's."""
-    axes = {"lower": [job.lower[axis]], "upper": [job.upper[axis]], "cells": [cells], "mean": [job.mean[axis]]}
-    line = dataclasses.replace(job, drift=[drift], potential=potential, diffusion=[[job.temperature]], **axes)
+def factor(e: Equation, axis: int, drift: Field, potential: Field) -> Masses:
+    """One factor of a law that is a product, on `FINE` cells, merged to the equation's."""
+    box = {"lower": [e.lower[axis]], "upper": [e.upper[axis]], "cells": [FINE], "mean": [e.mean[axis]]}
+    fields = {"drift": lambda x: [drift(x)], "diffusion": [[e.temperature]], "potential": potential}
+    line = dataclasses.replace(e, **box, **fields)
     fp = problem_of(line)
-    masses, _ = density_at_end(line, fp, start_of(line, fp))
-    return masses.reshape(job.cells[axis], -1).sum(axis=1)
+    masses = fp.propagate(start_of(line, fp), [e.time], grid_error=False).masses[-1]
+    return masses.reshape(e.cells[axis], -1).sum(axis=1)
 
 
+@functools.cache
 def reference(name: str) -> Masses:
-    """The law at the end, far more exactly than any side can have it on the job's cells.
+    """The law at the end, far more exactly than any side can have it on the equation's cells.
 
     1-D double well: sgdsim on 8,192 cells, whose error is 256 times smaller than on 512. In 2-D, V = V₁(x) + V₂(y), so
     the law is a product of two such. Ornstein–Uhlenbeck: the exact Gaussian, of mean e^{−Ft}m and covariance
     Σ + e^{−Ft}(C − Σ)e^{−Fᵀt}, where FΣ + ΣFᵀ = 2A.
     """
-    job = JOBS[name]
-    if name == "well-1d":
-        return fine(job, 0, job.drift[0], WELL)
-    if name == "well-2d":
-        return np.outer(fine(job, 0, job.drift[0], WELL), fine(job, 1, "-x", BOWL.replace("y", "x")))
-    steady, moved = solve_continuous_lyapunov(PULL, 2 * np.array(job.diffusion)), expm(-PULL * job.time)
-    covariance = steady + moved @ (VARIANCE * np.eye(2) - steady) @ moved.T
-    return problem_of(job).density_of(SimpleNamespace(mean=moved @ job.mean, covariance=covariance))
+    e = EQUATIONS[name]
+    with enable_x64(True):
+        if name == "well-1d":
+            return factor(e, 0, well_drift, well)
+        if name == "well-2d":
+            return np.outer(factor(e, 0, well_drift, well), factor(e, 1, bowl_drift, bowl))
+        steady, moved = solve_continuous_lyapunov(PULL, 2 * np.array(e.diffusion)), expm(-PULL * e.time)
+        covariance = steady + moved @ (VARIANCE * np.eye(2) - steady) @ moved.T
+        return problem_of(e).density_of(SimpleNamespace(mean=moved @ e.mean, covariance=covariance))
 
 
-@dataclass
-class Side:
-    """Whoever solves a job, warmed up. `solve` gives the masses at the end and the seconds of that one solve."""
-
-    peer: str
-    setting: str
-    solve: Callable[[], tuple[Masses, float]]
-    first: float  # seconds to the first masses, building and compiling included
-    masses: Masses
-    warm: float  # seconds of a second solve
-    error: float = np.nan  # Σ|Δmass| to the reference
-    seconds: list[float] = field(default_factory=list)  # one for each turn
-
-    def take_turn(self) -> None:
-        times = [self.solve()[1] for _ in range(5 if self.warm < SHORT else 1)]
-        self.seconds.append(statistics.median(times))
+def distance(one: Masses, other: Masses) -> float:
+    return float(np.sum(np.abs(one - other)))
 
 
-def timed(solve: Callable[[], Masses]) -> Callable[[], tuple[Masses, float]]:
-    def call() -> tuple[Masses, float]:
-        begin = time.perf_counter()
-        masses = solve()
-        return masses, time.perf_counter() - begin
+def by_five(run: Run) -> Run:
+    """The same, timed by the median of five from when one was seen to be `SHORT`."""
+    least = math.inf
 
-    return call
+    def several(seed: int) -> tuple[Masses, float]:
+        nonlocal least
+        masses, seconds = run(seed)
+        least = min(least, seconds)
+        if least < SHORT:
+            seconds = statistics.median([seconds, *(run(seed)[1] for _ in range(4))])
+        return masses, seconds
 
-
-def local_side(peer: str, setting: str, build: Callable[[], Callable[[], Masses]]) -> Side:
-    begin = time.perf_counter()
-    solve = timed(build())
-    solve()
-    first = time.perf_counter() - begin
-    return Side(peer, setting, solve, first, *solve())
+    return several
 
 
-def sgdsim_side(job: Job) -> Side:
-    def build() -> Callable[[], Masses]:
-        fp = problem_of(job)
-        start = start_of(job, fp)
-        return lambda: density_at_end(job, fp, start)[0]
+def local_side(name: str, solve: Callable[[], Masses], turns: int | None = None) -> Side:
+    """A side of this process, in float64. JAX is told so before the clock starts."""
+    run = timed(lambda seed: solve())
 
-    side = local_side(EXACT, "", build)
-    fp = problem_of(job)
-    side.setting = density_at_end(job, fp, start_of(job, fp))[1]
-    return side
+    def in_float64(seed: int) -> tuple[Masses, float]:
+        with enable_x64(True):
+            return run(seed)
 
-
-def scipy_side(job: Job) -> Side:
-    """e^{tL} p by a Taylor polynomial, for the very matrix that sgdsim moves the masses with."""
-
-    def build() -> Callable[[], Masses]:
-        fp = problem_of(job)
-        start, scaled = start_of(job, fp).reshape(-1), fp.generator.as_sparse() * job.time
-        return lambda: expm_multiply(scaled, start).reshape(job.cells)
-
-    return local_side("scipy", "expm_multiply", build)
+    return Side(name, by_five(in_float64), 1, turns=turns)
 
 
-def foreign_sides(
-    peer: str, job: Job, stack: ExitStack, skipped: list[str], versions: dict[str, str]
-) -> Iterator[Side]:
-    """One side for each setting of a peer in its own process, which lives as long as `stack`."""
-    try:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        process = Peer(peer, job, start_of(job, problem_of(job)), folder, stack)
-    except PeerError as error:
-        skipped.append(f"{job.label}: {peer}, {error}")
-        return
-    versions[peer] = process.version
-    for setting in process.settings:
-        progress(f"{job.label}: {peer}, {setting}")
+def absent(name: str, reason: str) -> Side:
+    def run(seed: int) -> tuple[Masses, float]:
+        raise PeerError(reason)
 
-        def solve(setting: str = setting) -> tuple[Masses, float]:
-            answer = process.ask(setting)
-            return np.load(answer["file"]), answer["seconds"]
-
-        try:
-            answer = process.ask(setting)
-            yield Side(peer, setting, solve, answer["first"], np.load(answer["file"]), answer["seconds"])
-        except PeerError as error:
-            skipped.append(f"{job.label}: {peer}, {setting}: {error}")
+    return Side(name, run, 1)
 
 
-def reason_to_leave_out(peer: str, job: Job, quick: bool) -> str:
-    if peer == "fplanck" and job.potential is None:
-        return "cannot: it has no full diffusion tensor"
-    long = peer in REQUIREMENTS and len(job.cells) > 1  # to solve, or to compile
-    return "not in a quick run" if quick and long else ""
+def names_of(peer: str, e: Equation) -> list[str]:
+    """The peer's sides, none where it cannot."""
+    if peer == "fplanck" and e.potential is None:
+        return []
+    return [name for name in SETTINGS[peer] if e.dim == 1 or name not in ON_A_LINE]
 
 
-def sides_of(
-    job: Job, peers: list[str], quick: bool, stack: ExitStack, skipped: list[str], versions: dict[str, str]
-) -> list[Side]:
-    progress(f"{job.label}: sgdsim")
-    sides = [sgdsim_side(job)]
-    for peer in peers:
-        if reason := reason_to_leave_out(peer, job, quick):
-            skipped.append(f"{job.label}: {peer}, {reason}")
-        elif peer == "scipy":
-            progress(f"{job.label}: scipy")
-            sides.append(scipy_side(job))
-        else:
-            sides += foreign_sides(peer, job, stack, skipped, versions)
-    return sides
+def peer_sides(peer: str, name: str, start: Masses, quick: bool) -> list[Side]:
+    """One side for each setting of a peer, in its own process; those that are left out are named."""
+    e = EQUATIONS[name]
+    if not (names := names_of(peer, e)):
+        return [absent(peer, "cannot: it has no full diffusion tensor")]
+    if quick:
+        return [absent(peer, "not in a quick run: long to solve, or to compile")]
+    inputs, script = {"equation": np.asarray(name), "start": start}, f"{peer.replace('-', '_')}_side.py"
+    runs = {side: asked_run(peer, script, SETTINGS[peer][side], inputs, install=True) for side in names}
+    return [Side(side, by_five(run), 1, turns=TURNS) for side, run in runs.items()]
 
 
-def complaints(job: Job, sides: list[Side]) -> list[str]:
-    """Why sgdsim's speed must not be reported."""
-    ours, peers = sides[0], [side for side in sides[1:] if side.peer != "scipy" and np.isfinite(side.error)]
-    found = []
-    best = min(peers, key=lambda side: side.error, default=ours)
-    if not ours.error <= WORSE * best.error:
-        found.append(f"{job.label}: sgdsim's error is {ours.error:.2e}, that of {best.peer} {best.error:.2e}")
-    for side in sides[1:]:
-        gap = float(np.sum(np.abs(ours.masses - side.masses)))
-        if side.peer == "scipy" and not gap <= TIME_ERROR:
-            found.append(f"{job.label}: sgdsim is {gap:.1e} off the exponential of its own matrix ({TIME_ERROR:g})")
-    return found
+def sides_of(name: str, quick: bool) -> list[Side]:
+    """sgdsim through its public interface, without the second run on a coarser grid that estimates its own error.
 
-
-def take_turns(job: Job, sides: list[Side], quick: bool, skipped: list[str]) -> None:
-    """Slow peers drop out after a few turns, and one that fails for good; who goes first changes."""
-    turns = 3 if quick else 7
-    for turn in tqdm(range(turns), desc=job.label, unit=" turns", disable=None):
-        k = turn % len(sides)
-        for side in sides[k:] + sides[:k]:  # a copy: a side may leave
-            slow = side.warm > SLOW and side.peer in REQUIREMENTS
-            if slow and turn >= (1 if quick else 3):
-                continue
-            try:
-                side.take_turn()
-            except PeerError as error:
-                skipped.append(f"{job.label}: {side.peer}, {side.setting}: {error}")
-                sides.remove(side)
-
-
-def row_of(job: Job, side: Side, ours: Side) -> dict[str, object]:
-    # Turn by turn, since both halves of a turn met the same machine.
-    ratios = [theirs / mine for theirs, mine in zip(side.seconds, ours.seconds, strict=False)]
-    row = {
-        "job": job.label,
-        "side": side.peer,
-        "setting": side.setting,
-        "error": side.error,
-        "smallest_mass": float(np.min(side.masses)),
-        "turns": len(side.seconds),
-        "seconds": summary(side.seconds),
-        "set_up_seconds": max(0.0, side.first - statistics.median(side.seconds)),
-    }
-    if side is ours:
-        return row
-    if not side.error <= OTHER * ours.error:
-        return row | {"ratio": None, "verdict": "another answer"}
-    target, ratio = TARGETS[side.peer], summary(ratios)
-    verdict = f"{'met' if ratio['median'] >= target else 'missed'} (≥ {target})"
-    return row | {"ratio": ratio, "verdict": verdict}
-
-
-def measure(names: list[str], peers: list[str], quick: bool) -> dict[str, object]:
-    """Warm up, check the laws, take turns; the report as plain numbers. Raises ValueError where sgdsim is worse."""
-    rows, skipped, found, versions, time_errors = [], [], [], {}, {}
-    for name in names:
-        job, law = JOBS[name], reference(name)
-        with ExitStack() as stack:
-            sides = sides_of(job, peers, quick, stack, skipped, versions)
-            for side in sides:
-                side.error = float(np.sum(np.abs(side.masses - law)))
-                if side.peer == "scipy":
-                    time_errors[job.label] = float(np.sum(np.abs(side.masses - sides[0].masses)))
-            found += complaints(job, sides)
-            if not found:
-                take_turns(job, sides, quick, skipped)
-                rows += [row_of(job, side, sides[0]) for side in sides]
-    if found:
-        raise ValueError("\n".join(found))
-    return {"rows": rows, "skipped": skipped, "time_errors": time_errors, "environment": environment() | versions}
-
-
-def environment() -> dict[str, object]:
-    return {
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "cores": os.cpu_count(),
-    }
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def table(rows: list[dict]) -> str:
-    lines = []
-    for row in rows:
-        seconds, ratio = row["seconds"], row.get("ratio")
-        lines.append(
-            [
-                row["job"],
-                row["side"],
-                row["setting"],
-                f"{row['error']:.2e}",
-                "{median:.2g} ({min:.2g} … {max:.2g})".format(**seconds),
-                row["turns"],
-                f"{row['set_up_seconds']:.2g}",
-                "1" if row["side"] == EXACT else "–" if ratio is None else f"{ratio['median']:.3g}",
-                row.get("verdict", ""),
-            ]
-        )
-    header = [
-        "job",
-        "side",
-        "method",
-        "error",
-        "solve, s (min … max)",
-        "turns",
-        "set-up, s",
-        "time / sgdsim's",
-        "target",
+    SciPy has e^{tL} p by a Taylor polynomial, for the very matrix that sgdsim moves the masses with.
+    """
+    e = EQUATIONS[name]
+    with enable_x64(True):
+        fp = problem_of(e)
+        start, matrix = start_of(e, fp), fp.generator.as_sparse() * e.time
+        method = fp.propagate(start, [e.time], grid_error=False).method
+    return [
+        local_side(f"sgdsim, {method}", lambda: fp.propagate(start, [e.time], grid_error=False).masses[-1]),
+        *(side for peer in SETTINGS for side in peer_sides(peer, name, start, quick)),
+        local_side(SCIPY, lambda: expm_multiply(matrix, start.reshape(-1)).reshape(e.cells), 1 if quick else None),
     ]
-    return tabulate(lines, headers=header, tablefmt="github", disable_numparse=True)
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: {message}\n")
+def check(name: str, masses: dict[str, Masses]) -> float:
+    """How far sgdsim is off the exponential of its own matrix, Σ|Δmass|.
+
+    Raises:
+        ValueError: if that is over `TIME_ERROR`, or its error over `WORSE` times that of the best peer.
+        Lost: a peer whose error is over `OTHER` times sgdsim's.
+    """
+    own = next(iter(masses))
+    errors = {side: distance(result, reference(name)) for side, result in masses.items() if side != SCIPY}
+    best = min((side for side in errors if np.isfinite(errors[side])), key=errors.__getitem__, default=own)
+    if not errors[own] <= WORSE * errors[best]:
+        raise ValueError(f"sgdsim's error is {errors[own]:.2e}, that of {best} {errors[best]:.2e}")
+    gap = distance(masses[own], masses[SCIPY])
+    if not gap <= TIME_ERROR:
+        raise ValueError(f"sgdsim is {gap:.1e} off the exponential of its own matrix, allowed: {TIME_ERROR:g}")
+    for side, error in errors.items():
+        if not error <= OTHER * errors[own]:
+            raise Lost(side, f"solved another equation: its error is {error:.2e}, sgdsim's {errors[own]:.2e}")
+    return gap
 
 
-def options_of(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__.splitlines()[0])
-    peers = list(TARGETS)
-    parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS), help="what is solved (all)")
-    parser.add_argument("--peers", nargs="+", choices=peers, default=peers, help="whom to compare with (all)")
-    parser.add_argument("--quick", action="store_true", help="3 turns instead of 7, and without what takes long")
-    parser.add_argument("--json", metavar="PATH", type=Path, help="write the report here as well")
-    options = parser.parse_args(arguments)
-    if options.json and not (options.json.parent.is_dir() and not options.json.is_dir()):
-        parser.error(f"--json must be a file in a folder that exists, got {options.json}")
-    return options
+def job_of(name: str, quick: bool) -> harness.Job:
+    e = EQUATIONS[name]
+    return harness.Job(
+        name,
+        f"Fokker–Planck, {e.title}, t = {e.time:g}, float64; error: Σ|Δmass| to the reference",
+        UNIT,
+        lambda: sides_of(name, quick),
+        functools.partial(check, name),
+        {side: TARGETS[peer] for peer in SETTINGS for side in names_of(peer, e)} | {SCIPY: SCIPY_TARGET},
+        gap_in="in Σ|Δmass|, of sgdsim's masses to the exponential of its own matrix",
+        error=lambda masses: distance(masses, reference(name)),
+    )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = options_of(arguments)
-    jax.config.update("jax_enable_x64", True)  # as all peers compute
-    try:
-        report = measure(options.jobs, options.peers, options.quick)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print("error: Σ|Δmass| to the reference; solve: median over turns after warm-up; set-up: building and compiling\n")
-    print(table(report["rows"]), "\n")
-    for label, gap in report["time_errors"].items():
-        print(f"{label}: sgdsim is {gap:.1e} off the exponential of its own matrix (allowed: {TIME_ERROR:g})")
-    for line in report["skipped"]:
-        print(f"skipped: {line}")
-    print("versions: " + ", ".join(f"{name} {version}" for name, version in report["environment"].items()))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def jobs(quick: bool) -> list[harness.Job]:
+    return [job_of(name, quick) for name in EQUATIONS]

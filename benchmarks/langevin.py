@@ -47,7 +47,7 @@ def limit_moments(steps: int) -> tuple[slice, np.ndarray, np.ndarray]:
 
 
 def three_point(run: Run) -> Job:
-    peers = [NUMPY, ZIGGURAT, EAGER, SCAN] + ([] if run.quick else [NUMBA, COMPILED])
+    peers = [NUMPY, ZIGGURAT, SCAN] + ([] if run.quick else [EAGER, NUMBA, COMPILED])
 
     def sides() -> list[Side]:
         default = ss.Langevin.limit_of(chain_of(PROBLEM), increments="three-point")

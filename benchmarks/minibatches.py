@@ -177,7 +177,7 @@ def scan_side(name: str, problem: ss.EmpiricalRisk, e: Ensemble, indices: Indice
     return Side(name, paced(compute, e.checked, steps), e.particles * steps)
 
 
-def torch_sides(problem: ss.EmpiricalRisk, e: Ensemble, install: bool) -> list[Side]:
+def torch_sides(problem: ss.EmpiricalRisk, e: Ensemble) -> list[Side]:
     """PyTorch's, which take `checked` steps whether they are compared or timed."""
     x, y = (np.asarray(each) for each in problem.data)
     numbers = {"rate": e.learning_rate, "decay": float(problem.weight_decay), "batch": e.batch_size}
@@ -185,10 +185,10 @@ def torch_sides(problem: ss.EmpiricalRisk, e: Ensemble, install: bool) -> list[S
     arrays = {name: np.asarray(value) for name, value in inputs.items()}
     work = float(e.particles * e.checked)
     settings = {TORCH: (WITHOUT, arrays, work), TORCH_WITH: (WITH, arrays, work)}
-    return asked("torch", "torch_batches_side.py", settings, install=install)
+    return asked("torch", "torch_batches_side.py", settings, install=True)
 
 
-def sides(e: Ensemble, install: bool) -> list[Side]:
+def sides(e: Ensemble, quick: bool) -> list[Side]:
     problem = problem_of(e)
     count, batch = len(problem.data[0]), e.batch_size
     return [
@@ -198,7 +198,7 @@ def sides(e: Ensemble, install: bool) -> list[Side]:
         scan_side(CHOICE, problem, e, lambda k: jax.random.choice(k, count, (batch,), replace=False), e.slow),
         scan_side(TOP_K, problem, e, lambda k: jax.lax.top_k(jax.random.uniform(k, (count,)), batch)[1], e.slow),
         scan_side(RANDINT, problem, e, lambda k: jax.random.randint(k, (batch,), 0, count), e.steps),
-        *torch_sides(problem, e, install),
+        *([] if quick else torch_sides(problem, e)),
     ]
 
 
@@ -224,21 +224,19 @@ def jobs(quick: bool) -> list[harness.Job]:
         ),
         "digits-1024": (
             "1,024 digits MLPs, B = 32, without replacement",
-            lambda: digits(1_024, *((5, 10, 2) if quick else (20, 50, 3))),
+            lambda: digits(1_024, 20, 50, 3),
             {GIVEN: 0.85},
         ),
         "logistic": (
-            f"{2_000 if quick else 10_000:,} logistic regressions (569 × 2), B = 8, without replacement",
-            lambda: logistic(2_000, 5, 200, 1) if quick else logistic(10_000, 20, 200, 2),
+            "10,000 logistic regressions (569 × 2), B = 8, without replacement",
+            lambda: logistic(10_000, 20, 200, 2),
             {},
         ),
     }
     if quick:
-        del ensembles["digits-1024"]
-    return [job_of(name, title, make(), targets, not quick) for name, (title, make, targets) in ensembles.items()]
+        ensembles = {"digits-64": ensembles["digits-64"]}
+    return [job_of(name, title, make(), targets, quick) for name, (title, make, targets) in ensembles.items()]
 
 
-def job_of(name: str, title: str, e: Ensemble, targets: dict[str, float], install: bool) -> harness.Job:
-    return harness.Job(
-        name, title, "particle-steps", lambda: sides(e, install), lambda clouds: check(e, clouds), targets
-    )
+def job_of(name: str, title: str, e: Ensemble, targets: dict[str, float], quick: bool) -> harness.Job:
+    return harness.Job(name, title, "particle-steps", lambda: sides(e, quick), lambda clouds: check(e, clouds), targets)

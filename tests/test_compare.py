@@ -136,6 +136,7 @@ def test_a_failure_leaves_the_old_result_whole(two_dimensional, tmp_path, monkey
     assert (tmp_path / "compare.png").read_text() == "old picture"
 
 
+@pytest.mark.slow
 def test_many_dimensions_have_no_grid():
     rng = np.random.default_rng(2)
     model = ss.networks.mlp((3, 2, 2), key=KEY)
@@ -152,6 +153,7 @@ def test_many_dimensions_have_no_grid():
     assert result.sgd_local.temperature.agrees_with(0.005, sigmas=4)
 
 
+@pytest.mark.slow
 def test_three_dimensions_are_drawn_too(tmp_path):
     problem = ss.NoisyPotential(ss.potentials.DoubleWell(dim=3), ss.GaussianNoise(1.0))
     sgd = ss.SGD(problem, learning_rate=0.2, batch_size=1)

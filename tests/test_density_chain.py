@@ -71,6 +71,7 @@ def test_a_quadratic_in_one_dimension_is_exact(eta: float) -> None:
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.slow
 def test_a_quadratic_in_two_dimensions_is_exact(noise: str) -> None:
     """Steady state by the discrete Lyapunov equation; in time m ← (I − ηH)m, C ← (I − ηH)C(I − ηH) + η²D/B."""
     eta, covariance = 0.2, NOISES[noise]
@@ -185,6 +186,7 @@ def test_wells_that_hardly_exchange_mass_have_the_right_weights() -> None:
     assert abs(mean) > 0.1
 
 
+@pytest.mark.slow
 def test_wells_in_two_dimensions_have_the_weights_of_one() -> None:
     """x₀ of f(x₀) + x₁²/2 is the 1-D chain; T = 0.008, where Arnoldi's iteration by itself is 16 % off."""
     eta, variance, half = 0.1, 0.16, [1.715, 0.787]
@@ -265,6 +267,7 @@ def limit_value(sgd: ss.SGD, order: int, start: ss.Gaussian) -> float:
     return float((16 * values[1] - values[0]) / 15)
 
 
+@pytest.mark.slow
 def test_the_weak_orders_of_both_limits() -> None:
     """Double well, C = 0.3, E x² at t = 1 from N(0.5, 0.01): slopes 1 and 2 in η."""
     etas, errors = [0.2, 0.1, 0.05, 0.025, 0.0125], {1: [], 2: []}

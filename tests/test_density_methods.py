@@ -56,6 +56,7 @@ def test_two_dimensions(method: str, temperature: float) -> None:
 
 @pytest.mark.parametrize("cells", [64, 128, 256])
 @pytest.mark.parametrize("eigenvalues", [(0.5, 0.05), (0.5, 0.005)])
+@pytest.mark.slow
 def test_rotation_is_refused_or_right(cells: int, eigenvalues: tuple[float, float]) -> None:
     fp = rotated_ou(cells, eigenvalues)
     for method in ("chebyshev", "talbot"):
@@ -80,6 +81,7 @@ def test_chebyshev_is_right_even_past_the_gate(eigenvalues: tuple[float, float])
 
 
 @pytest.mark.parametrize("method", ["uniformization", "chebyshev", "tr-bdf2", "auto"])
+@pytest.mark.slow
 def test_float32(method: str) -> None:
     wide, flat = gibbs_problem((512,)), gibbs_problem((64, 48))
     exact = run(wide, [0.05, 5.0], "uniformization"), run(flat, [2.0], "uniformization", START)
@@ -126,6 +128,7 @@ def test_a_long_run_with_rotation_ends_there_too() -> None:
     assert np.abs(far.masses[0] - answer.masses[1]).sum() <= 1e-10
 
 
+@pytest.mark.slow
 def test_detailed_balance_is_found_in_the_rates() -> None:
     assert asymmetry(gibbs_problem((40, 30)).generator) <= 1e-12 and gibbs_problem((40, 30)).is_balanced
     # the midpoint rule along x₁ and x₂ gives exact differences of a sum of functions of one coordinate each

@@ -36,12 +36,14 @@ def rotated_ou_error(cells: int) -> float:
     return float(np.abs(answer.masses[0] - fp.density_of(Normal(decay @ START.mean, covariance))).sum())
 
 
+@pytest.mark.slow
 def test_rotated_ornstein_uhlenbeck_is_second_order() -> None:
     errors = [rotated_ou_error(cells) for cells in (64, 128, 256, 512)]
     assert errors[1] <= 1.0e-2 and errors[2] <= 2.6e-3
     np.testing.assert_allclose(np.array(errors[:-1]) / errors[1:], 4, atol=0.3)
 
 
+@pytest.mark.slow
 def test_three_dimensions_are_second_order() -> None:
     """OU with a tensor of eigenvalues .5/.4/.3 turned in space: the order from 32³ to 64³ cells."""
     axes = np.linalg.qr(np.array([[1.0, 0.3, -0.2], [0.4, 1.0, 0.5], [-0.1, 0.2, 1.0]]))[0]

@@ -95,6 +95,7 @@ def share_of_cells(found: BinnedKramersMoyal, moments: Moments) -> tuple[float, 
     )
 
 
+@pytest.mark.slow
 def test_expected_is_the_mean_over_fresh_noise() -> None:
     """b̄ and Ā + Δt/2 Cov(b) over the 4 particles of each wide cell, where the spread of b within it is not small."""
     rng, dt = np.random.default_rng(8), 6.0
@@ -133,6 +134,7 @@ def chain(eta: float, dim: int = 2) -> ss.SGD:
 
 
 @pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.slow
 def test_binned_recovers_sgd_with_state_dependent_noise_at_any_learning_rate(dim: int) -> None:
     """b = −∇f and A = T D(x) in every cell, with no correction, at η = 0.5."""
     sgd = chain(0.5, dim)
@@ -146,6 +148,7 @@ def test_binned_recovers_sgd_with_state_dependent_noise_at_any_learning_rate(dim
 
 
 @pytest.mark.parametrize(("dim", "particles", "cells"), [(1, 100_000, 20), (2, 400_000, 10)])
+@pytest.mark.slow
 def test_binned_recovers_langevin_after_the_finite_step_corrections(dim: int, particles: int, cells: int) -> None:
     """Measured in 2-D for ten keys: drift in .67–.71 and diffusion in .44–.55 of cells before, in .99–1 after."""
     process = ss.Langevin.limit_of(chain(0.1, dim))

@@ -47,6 +47,7 @@ def test_layers_of_other_parameters():
 
 
 @pytest.mark.parametrize("tile", [None, 1, 10, 37, 100])
+@pytest.mark.slow
 def test_layers_sum_to_the_whole_and_agree_with_all_gradients_at_once(tile):
     """In tiles that do and do not divide N = 37, to rounding; weight decay is in the mean and not in the spread."""
     risk = risk_of(networks.mlp((4, 5, 5, 3), key=KEY))

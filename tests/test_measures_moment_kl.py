@@ -51,6 +51,7 @@ def test_unbiased_in_ten_dimensions(m: int | None, shift: float, scale: float) -
 
 @pytest.mark.parametrize(("n", "m"), [(7, None), (7, 12), (40, 8)])
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.7, 1.5)])
+@pytest.mark.slow
 def test_unbiased_for_the_smallest_clouds(n: int, m: int | None, shift: float, scale: float) -> None:
     repeats = 1_000
     found, truth = readings(3, n, m, shift, scale, repeats, seed=2)

@@ -77,6 +77,7 @@ def test_products_are_those_of_the_dense_matrices():
         np.testing.assert_allclose(dense(Hessian(risk, x)), curvature, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_products_of_a_network():
     """D by the risk's own matrix, ∇²f by `hessian`, and the Fisher matrix as Gauss–Newton, Jᵀ(diag p − ppᵀ)J."""
     risk = network()
@@ -132,6 +133,7 @@ def test_largest_in_size_of_an_indefinite_hessian():
     np.testing.assert_allclose(found.value, wanted, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_eigenvalues_that_repeat_and_matrices_of_low_rank():
     """Where one Krylov sequence breaks down: a multiple of the identity, D of rank 9 with ε²I, and D = 0."""
     same = NoisyPotential(Quadratic(2 * np.eye(100)), GaussianNoise(1.0))
@@ -160,6 +162,7 @@ def test_traces_and_alignment_are_exact_where_d_is_small():
     assert alignment(operators[1], operators[1], key=KEY, probes=50).value == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_sampled_traces_and_alignment_within_their_errors():
     """300 keys: the mean within 4 standard errors of the truth, the spread as stated, within 15 %."""
     risk, x, noise, curvature = regression(60, 100)
@@ -204,6 +207,7 @@ def largest(jaxpr):
     return max(sizes, default=0)
 
 
+@pytest.mark.slow
 def test_no_array_of_all_examples_by_all_dimensions(monkeypatch):
     """N = 160, d = 4,660: no program holds more than a tile of 16 gradients or N², and no two tiles are kept."""
     rng = np.random.default_rng(0)

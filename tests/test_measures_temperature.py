@@ -129,6 +129,7 @@ def test_noise_curvature_by_hand() -> None:
     assert np.isnan(noise_curvature(problem, np.array([np.nan, 0.0])))
 
 
+@pytest.mark.slow
 def test_noise_curvature_by_sampling_is_unbiased() -> None:
     rng = np.random.default_rng(7)
     data = (rng.normal(size=(50, 2)), np.sign(rng.normal(size=50)))

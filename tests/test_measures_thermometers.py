@@ -100,6 +100,7 @@ def test_noise_that_depends_on_the_place():
     assert not frozen.agrees_with(eta / 2, sigmas=8)
 
 
+@pytest.mark.slow
 def test_logistic_regression_on_real_data():
     """Breast cancer, η = 0.05, B = 8 without replacement: 3 comparisons for each root at 4 standard errors."""
     data = ss.datasets.breast_cancer()

@@ -117,6 +117,7 @@ def test_every_epoch_visits_each_example_once(size, batch):
         assert np.all(np.any(passes[0] != other, axis=0))
 
 
+@pytest.mark.slow
 def test_what_an_epoch_drops_is_another_example_each_time():
     """N = 7, B = 3: one of 7 is left out of a pass, each as often, over particles and over passes; 2 p-values."""
     draws = Draws.of(jax.random.key(2), jnp.arange(20_000))

@@ -36,6 +36,7 @@ def test_singles_and_pairs_without_replacement_are_uniform(size):
         assert scipy.stats.chisquare(pairs[~np.eye(size, dtype=bool)]).pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_every_epoch_visits_each_example_once():
     d = draws(4)
     size, batch = 23, 5  # 4 batches a pass; the last 3 examples of it are dropped

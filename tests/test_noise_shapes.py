@@ -69,6 +69,7 @@ def test_trace_and_root(name, shape):
     assert shaped.num_examples is None
 
 
+@pytest.mark.slow
 def test_shapes_are_what_they_say():
     problem, x = risk(), jnp.asarray([0.4, -0.2])
     covariance = np.asarray(matrix_of(problem, x))
@@ -121,6 +122,7 @@ def test_minibatches_have_the_covariance(name, shape):
     assert np.all(np.abs(products.mean(axis=2) - exact) < 4.5 * error)
 
 
+@pytest.mark.slow
 def test_the_true_shape_moves_as_the_problem_does_in_the_limit():
     """The Langevin limits of a finite sum and of its Gaussian model are one process, draw for draw."""
     for problem in (risk("weighted"), ss.Perturbed(risk("weighted"), 0.3)):
@@ -180,6 +182,7 @@ def test_no_noise_is_gradient_descent_and_its_limit_gradient_flow():
         ss.FokkerPlanck.limit_of(sgd, ss.Grid([-2.0, -2.0], [2.0, 2.0], [16, 16]))
 
 
+@pytest.mark.slow
 def test_stable_noise_has_a_scale_for_the_trace():
     """E cos(k ξ) = exp(−|ck|^α) with 2c² = Tr D(x)/d, c B^{1/α−1} for a batch: 6 comparisons at 4.5 sigmas."""
     x, alpha, batch = jnp.asarray([0.5, -1.0]), 1.6, 4

@@ -39,6 +39,7 @@ def test_logistic_gradient_and_covariance_are_the_textbook_ones():
 
 @pytest.mark.parametrize("root", ["dense", "weighted"])
 @pytest.mark.parametrize("make", [logistic, digits_like_network])
+@pytest.mark.slow
 def test_both_square_roots_reproduce_the_covariance(make, root):
     """Applied to a basis of the normals, a root R gives its own columns, and R Rᵀ = D."""
     risk = make(root)
@@ -66,6 +67,7 @@ def test_gradients_agree_with_finite_differences(make):
     assert np.allclose(per_example.mean(0) + risk.weight_decay * risk.x0, risk.gradient(risk.x0), atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_whole_batch_without_replacement_is_the_full_gradient():
     risk = logistic()
     cloud = jnp.asarray(RNG.normal(size=(2, 5)))
@@ -74,6 +76,7 @@ def test_a_whole_batch_without_replacement_is_the_full_gradient():
 
 
 @pytest.mark.parametrize("sampling", ["with-replacement", "without-replacement"])
+@pytest.mark.slow
 def test_minibatch_noise_has_the_predicted_mean_and_covariance(sampling):
     """N = 50, B = 10: s_B = 40/49 without replacement. Two comparisons a sampling, 4 sigmas, by entry."""
     risk, count = logistic(), 200_000
@@ -110,6 +113,7 @@ def test_symmetric_square_root_also_where_singular(dim):
 
 
 @pytest.mark.parametrize("root", ["dense", "weighted"])
+@pytest.mark.slow
 def test_perturbed_adds_isotropic_noise_to_every_description(root):
     risk = logistic(root)
     problem = ss.Perturbed(risk, 0.25)

@@ -46,6 +46,7 @@ def test_heavy_ball_variance(momentum, learning_rate, variance):
     assert abs(measured[0, 0] - variance) < 4 * error[0, 0]
 
 
+@pytest.mark.slow
 def test_without_replacement_variance_has_its_factor():
     """N = 50, B = 10, f = mean ½(x − aᵢ)²: S = η s_B D/(B(2 − η)) with s_B = 40/49, at 4 standard errors."""
     centres = RNG.normal(size=50)

@@ -27,6 +27,7 @@ def study():
     return batch_not_decay(CHAIN, START, key=jax.random.key(0), learning_rates=rates, particles=5_000, stage=6.0)
 
 
+@pytest.mark.slow
 def test_every_arm_keeps_its_law(study):
     """9 comparisons within 4 standard errors; the laws reach 80 %."""
     for name in ARMS[:3]:
@@ -37,6 +38,7 @@ def test_every_arm_keeps_its_law(study):
     assert np.all(laws[3] == 0)
 
 
+@pytest.mark.slow
 def test_they_agree_at_small_rates_and_not_at_large_ones(study):
     small, large = (study.arms["raise the batch"][i].distance for i in (0, 2))
     assert small.value < 1.5 * small.floor
@@ -44,6 +46,7 @@ def test_they_agree_at_small_rates_and_not_at_large_ones(study):
     assert "up to η = 0.1" in study.reading
 
 
+@pytest.mark.slow
 def test_arms_share_their_temperature_and_their_clock(study):
     for i in range(3):
         ends = [study.arms[name][i].times[-1] for name in ARMS]
@@ -62,6 +65,7 @@ def test_local_quadratic_settles_where_the_laws_say():
         assert quadratic.limit_widths(same, 400)[-1] == pytest.approx(truth)
 
 
+@pytest.mark.slow
 def test_files(study, tmp_path):
     assert [p.name for p in study.save(tmp_path)] == list(BATCH_NOT_DECAY_FILES)
     content = json.loads((tmp_path / "batch_not_decay.json").read_text())
@@ -84,6 +88,7 @@ def test_true_minibatches_without_replacement_cool_by_the_same_temperature():
     assert width.value == pytest.approx(limit.value, rel=0.2)
 
 
+@pytest.mark.slow
 def test_runs_that_explode_agree_with_nothing():
     """In the double well large steps lose particles: no distance, no law (two minima), and the reading says so."""
     problem = NoisyPotential(DoubleWell(1), GaussianNoise(1.0))

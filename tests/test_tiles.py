@@ -74,6 +74,7 @@ def test_a_tile_of_gradients_holds_a_bounded_number_of_them():
     assert [gradient_tile(d) for d in (1, 1_210, 100_000, 10**7)] == [32, 32, 2, 1]
 
 
+@pytest.mark.slow
 def test_the_trace_of_weights_of_any_shape_is_that_of_the_covariance():
     inputs, labels = RNG.normal(size=(50, 3)), RNG.normal(size=(50, 2))
     for init, loss in (

@@ -11,19 +11,21 @@ from ..harness import Run, Side
 from .process import PeerError, Process, is_made
 
 _STACK = ExitStack()
-_STARTED: dict[str, tuple[Process, str] | None] = {}  # script → process and folder; None where it cannot be had
+_STARTED: dict[str, tuple[Process, str] | PeerError] = {}  # script → process and folder, or why it cannot be had
 atexit.register(_STACK.close)
 
 
 def started(peer: str, script: str) -> tuple[Process, str]:
     """The one process of this script, and its folder. Raises PeerError; installing is not tried twice."""
     if script not in _STARTED:
-        _STARTED[script] = None
         folder = _STACK.enter_context(tempfile.TemporaryDirectory())
-        _STARTED[script] = Process(peer, script, folder, _STACK), folder
+        try:
+            _STARTED[script] = Process(peer, script, folder, _STACK), folder
+        except PeerError as error:
+            _STARTED[script] = error
     found = _STARTED[script]
-    if found is None:
-        raise PeerError("could not be started before")
+    if isinstance(found, PeerError):
+        raise found
     return found
 
 
@@ -45,9 +47,7 @@ def asked(
     sides = []
     for name, (setting, inputs, work) in settings.items():
         try:
-            if not (install or is_made(peer)):
-                raise PeerError("not installed; a run without --quick installs it")
-            run = _run(*started(peer, script), setting, inputs)
+            run = asked_run(peer, script, setting, inputs, install=install)
             run(0)  # builds and compiles
             sides.append(Side(name, run, work))
         except PeerError as error:
@@ -55,13 +55,27 @@ def asked(
     return sides
 
 
-def _run(process: Process, folder: str, setting: str, inputs: dict[str, np.ndarray]) -> Run:
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as file:
-        np.savez(file, **inputs)  # pyrefly: ignore[bad-argument-type] (no array is named allow_pickle)
-    question = {"setting": setting, "inputs": file.name, "file": f"{folder}/result.npy"}
+def asked_run(peer: str, script: str, setting: str, inputs: dict[str, np.ndarray], *, install: bool) -> Run:
+    """The run of one such side. Its first call installs, starts, builds and compiles.
+
+    Each raises PeerError where the peer fails; a process that crashed is started anew when next asked.
+    """
+    question: dict[str, str] = {}
 
     def run(seed: int) -> tuple[np.ndarray, float]:
-        answer = process.ask(question | {"seed": seed})
+        if not (install or is_made(peer)):
+            raise PeerError("not installed; a run without --quick installs it")
+        process, folder = started(peer, script)
+        if not question:
+            with tempfile.NamedTemporaryFile(dir=folder, suffix=".npz", delete=False) as file:
+                np.savez(file, **inputs)  # pyrefly: ignore[bad-argument-type] (no array is named allow_pickle)
+            question.update(setting=setting, inputs=file.name, file=f"{folder}/result.npy")
+        try:
+            answer = process.ask(question | {"seed": seed})
+        except PeerError:
+            if process.process.poll() is not None:
+                _STARTED.pop(script, None)
+            raise
         return np.load(question["file"]), answer["seconds"]
 
     return run

@@ -19,7 +19,6 @@ class Foreign:
     process: Process | None = None
     folder: str = ""
     failure: str | None = None  # why it cannot be had: installing is not tried twice
-    version: str | None = None
     stack: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> Process:
@@ -51,7 +50,6 @@ class Foreign:
                 self.stack.close()
                 self.process = None
             raise
-        self.version = answer["version"]
         return np.load(file), answer["seconds"]
 
 
@@ -67,8 +65,3 @@ def foreign_run(peer: str, setting: str, problem: str, particles: int, steps: in
         return PEERS[peer].final(setting, problem, particles, steps, seed)
 
     return run
-
-
-def versions() -> dict[str, str]:
-    """Of the peers that have answered."""
-    return {name: peer.version for name, peer in PEERS.items() if peer.version}

@@ -1,26 +1,35 @@
-"""The equations that are solved, as text and numbers that every side can read."""
+"""The equations that are solved, as functions and numbers that every side can read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+Field = Callable[..., Any]  # of the coordinates, each an array of NumPy or JAX
+
 
 @dataclass(frozen=True)
-class Job:
+class Equation:
     """∂p/∂t = −∇·(b p) + ∇·∇·(A p) in a box with reflecting walls, from a Gaussian of covariance 0.04 I.
 
-    Drift and potential are text in x and y, so that all sides read the same. With a potential, b = −∇V and A = T I.
+    With a potential V, b = −∇V and A = T I. `drift_text` is the drift once more, for py-pde, which takes strings.
     """
 
-    label: str
+    title: str
     lower: list[float]
     upper: list[float]
     cells: list[int]
     time: float
-    drift: list[str]
+    drift: Field
+    drift_text: list[str]
     diffusion: list[list[float]]
     mean: list[float]
-    potential: str | None = None
+    potential: Field | None = None
+
+    @property
+    def dim(self) -> int:
+        return len(self.cells)
 
     @property
     def temperature(self) -> float:
@@ -28,32 +37,61 @@ class Job:
 
 
 VARIANCE = 0.04  # of the start, on every axis
-WELL, BOWL = "(x**2 - 1)**2", "y**2 / 2"
 
 PULL = np.array([[1.0, 0.8], [-0.6, 1.5]])  # F of the Ornstein–Uhlenbeck drift −Fx: not symmetric, no detailed balance
 TURN = np.array([[np.cos(np.pi / 6), -0.5], [0.5, np.cos(np.pi / 6)]])  # by 30°
 TENSOR = TURN @ np.diag([0.5, 0.05]) @ TURN.T  # its diffusion
 
-JOBS = {
-    "well-1d": Job("double well 1-D, 512", [-2.5], [2.5], [512], 5.0, ["4*x - 4*x**3"], [[0.2]], [-1.0], WELL),
-    "well-2d": Job(
-        "double well 2-D, 128²",
+
+def well(x: Any) -> Any:
+    return (x**2 - 1) ** 2
+
+
+def well_drift(x: Any) -> Any:
+    return 4 * x - 4 * x**3
+
+
+def bowl(y: Any) -> Any:
+    return y**2 / 2
+
+
+def bowl_drift(y: Any) -> Any:
+    return -y
+
+
+EQUATIONS = {
+    "well-1d": Equation(
+        "double well 1-D, 512 cells",
+        [-2.5],
+        [2.5],
+        [512],
+        5.0,
+        lambda x: [well_drift(x)],
+        ["4*x - 4*x**3"],
+        [[0.2]],
+        [-1.0],
+        well,
+    ),
+    "well-2d": Equation(
+        "double well 2-D, 128² cells",
         [-2.5, -2.5],
         [2.5, 2.5],
         [128, 128],
         2.0,
+        lambda x, y: [well_drift(x), bowl_drift(y)],
         ["4*x - 4*x**3", "-y"],
         [[0.2, 0.0], [0.0, 0.2]],
         [-1.0, 0.0],
-        f"{WELL} + {BOWL}",
+        lambda x, y: well(x) + bowl(y),
     ),
-    "ou-2d": Job(
-        "rotated OU 2-D, 128²",
+    "ou-2d": Equation(
+        "rotated OU 2-D, 128² cells",
         [-4.0, -4.0],
         [4.0, 4.0],
         [128, 128],
         1.0,
-        [f"-({row[0]}*x + {row[1]}*y)" for row in PULL],
+        lambda x, y: [-(a * x + b * y) for a, b in PULL.tolist()],
+        [f"-({a}*x + {b}*y)" for a, b in PULL.tolist()],
         TENSOR.tolist(),
         [-1.0, 0.5],
     ),

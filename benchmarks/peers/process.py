@@ -1,6 +1,5 @@
 """A peer in a process and an environment of its own."""
 
-import dataclasses
 import json
 import os
 import platform
@@ -11,10 +10,6 @@ import threading
 import venv
 from contextlib import ExitStack
 from pathlib import Path
-
-import numpy as np
-
-from .jobs import Job
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
@@ -28,6 +23,7 @@ REQUIREMENTS = {
     "torch": ["torch>=2.4", "torchsde>=0.2.6", "numpy", "scipy"],  # on Linux with CUDA's libraries: some 3 GB
 }
 PATIENCE = 600  # seconds after which a peer is given up
+VERSIONS: dict[str, str] = {}  # of the peers that have answered
 
 
 class PeerError(Exception):
@@ -73,6 +69,7 @@ class Process:
     """A peer's script in the peer's environment: a line of JSON in, a line of JSON out."""
 
     def __init__(self, peer: str, script: str, folder: str, stack: ExitStack) -> None:
+        self.peer = peer
         errors = Path(folder, "errors.txt")
         self.errors = stack.enter_context(errors.open("w+", encoding="utf-8"))
         self.process = subprocess.Popen(
@@ -102,19 +99,9 @@ class Process:
         answer = json.loads(line)
         if "error" in answer:
             raise PeerError(answer["error"])
+        VERSIONS[self.peer] = answer["version"]
         return answer
 
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
-
-
-class Peer(Process):
-    """A process that solves one job with a peer's package, and waits between the turns. See peers/serve.py."""
-
-    def __init__(self, peer: str, job: Job, start: np.ndarray, folder: str, stack: ExitStack) -> None:
-        np.save(f"{folder}/start.npy", start)
-        super().__init__(peer, f"{peer.replace('-', '_')}_side.py", folder, stack)
-        described = dataclasses.asdict(job) | {"temperature": job.temperature}
-        hello = self.ask(described | {"start": f"{folder}/start.npy", "folder": folder})
-        self.version, self.settings = hello["version"], hello["settings"]

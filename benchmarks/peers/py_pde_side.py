@@ -12,15 +12,22 @@ are made once, through the solvers' own classes, and used again.
 
 import numpy as np
 import pde
+from arrays import Compute, Inputs, serve
+from jobs import EQUATIONS, Equation
 from pde import CartesianGrid, ScalarField
 from pde.solvers.base import SolverBase
-from serve import Build, Solve, serve
+
+SOLVERS = {
+    "euler": ("euler", {"adaptive": True}),
+    "runge-kutta": ("runge-kutta", {"adaptive": True}),
+    "lsoda": ("scipy", {"method": "LSODA", "lband": 1, "uband": 1, "rtol": 1e-6, "atol": 1e-8}),
+}
 
 
-def equation_of(job: dict) -> str:
-    axes = "xyz"[: len(job["cells"])]
-    tensor = np.asarray(job["diffusion"])
-    terms = [f"- d_d{axis}(({drift}) * p)" for axis, drift in zip(axes, job["drift"], strict=True)]
+def text_of(e: Equation) -> str:
+    axes = "xyz"[: e.dim]
+    tensor = np.asarray(e.diffusion)
+    terms = [f"- d_d{axis}(({drift}) * p)" for axis, drift in zip(axes, e.drift_text, strict=True)]
     if np.array_equal(tensor, tensor[0, 0] * np.eye(len(axes))):
         return " ".join([f"{tensor[0, 0]!s} * laplace(p)", *terms])
     for i, one in enumerate(axes):
@@ -29,43 +36,29 @@ def equation_of(job: dict) -> str:
     return " ".join(terms)
 
 
-def settings_of(job: dict) -> dict[str, Build]:
-    cells = job["cells"]
-    box = CartesianGrid(list(zip(job["lower"], job["upper"], strict=True)), cells)
-    volume = float(np.prod(np.subtract(job["upper"], job["lower"]) / cells))
+def build(setting: str, inputs: Inputs) -> Compute:
+    e, start = EQUATIONS[str(inputs["equation"])], inputs["start"]
+    box = CartesianGrid(list(zip(e.lower, e.upper, strict=True)), e.cells)
+    volume = float(np.prod(np.subtract(e.upper, e.lower) / e.cells))
+    problem = pde.PDE({"p": text_of(e)}, bc={"value": 0})
 
-    def build(solver: str, **options: object) -> Solve:
-        problem = pde.PDE({"p": equation_of(job)}, bc={"value": 0})
-        state = ScalarField(box)
-        stepper = SolverBase.from_name(solver, pde=problem, backend="numba", **options).make_stepper(state)
+    def public(seed: int) -> np.ndarray:
+        state = ScalarField(box, start / volume)
+        return problem.solve(state, t_range=e.time, adaptive=True, backend="numba", tracker=None).data * volume
 
-        def solve(start: np.ndarray) -> np.ndarray:
-            state.data[...] = start / volume
-            stepper(state, 0.0, job["time"])
-            return state.data * volume
+    if setting == "public":
+        return public
+    solver, options = SOLVERS[setting]
+    state = ScalarField(box)
+    stepper = SolverBase.from_name(solver, pde=problem, backend="numba", **options).make_stepper(state)
 
-        return solve
+    def steps(seed: int) -> np.ndarray:
+        state.data[...] = start / volume
+        stepper(state, 0.0, e.time)
+        return state.data * volume
 
-    def build_public() -> Solve:
-        problem = pde.PDE({"p": equation_of(job)}, bc={"value": 0})
-
-        def solve(start: np.ndarray) -> np.ndarray:
-            state = ScalarField(box, start / volume)
-            return problem.solve(state, t_range=job["time"], adaptive=True, backend="numba", tracker=None).data * volume
-
-        return solve
-
-    settings = {
-        "solve() as called, compiling": build_public,
-        "Euler, adaptive (its default), compiled before": lambda: build("euler", adaptive=True),
-        "Runge–Kutta, adaptive, compiled before": lambda: build("runge-kutta", adaptive=True),
-    }
-    if len(cells) == 1:
-        settings["SciPy's LSODA, banded Jacobian, compiled before"] = lambda: build(
-            "scipy", method="LSODA", lband=1, uband=1, rtol=1e-6, atol=1e-8
-        )
-    return settings
+    return steps
 
 
 if __name__ == "__main__":
-    serve(settings_of, f"{pde.__version__} (NumPy {np.__version__})")
+    serve(build, f"{pde.__version__} (NumPy {np.__version__})")

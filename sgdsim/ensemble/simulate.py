@@ -137,9 +137,11 @@ def _threads(process: Process, count: int) -> int:
 def _run_shares(process: Process, shares: list[Share], saved: np.ndarray, bar: tqdm) -> tuple[float, list[Any]]:
     """Step the shares of a cloud, all of one size, at the same time; what `_run` returns of each, in their order."""
     # What `eqx.filter_jit` would do at every call, where it takes longer than a toy's step.
-    numbers, rest = eqx.partition(process, lambda leaf: isinstance(leaf, jax.Array | np.ndarray | np.generic))
+    numbers, others = eqx.partition(process, lambda leaf: isinstance(leaf, jax.Array | np.ndarray | np.generic))
+    leaves, structure = jax.tree.flatten(others)
     # Compiled here: once, and under the caller's settings of JAX, which threads do not inherit.
-    lowered = _stepper_of(jax.default_backend()).lower(numbers, *shares[0][:2], *_words(0, 0), rest=rest)
+    stepper, rest = _stepper_of(jax.default_backend()), (structure, tuple(leaves))
+    lowered = stepper.lower(numbers, *shares[0][:2], *_words(0, 0), rest=rest)
     advance, stop = functools.partial(lowered.compile(), numbers), threading.Event()
 
     def run(share: Share) -> tuple[float, Any]:
@@ -153,8 +155,8 @@ def _run_shares(process: Process, shares: list[Share], saved: np.ndarray, bar: t
         runs = [run(shares[0])]
     else:
         with ThreadPoolExecutor(len(shares) - 1) as pool:
-            others = [pool.submit(run, share) for share in shares[1:]]
-            runs = [run(shares[0]), *(other.result() for other in others)]
+            running = [pool.submit(run, share) for share in shares[1:]]
+            runs = [run(shares[0]), *(each.result() for each in running)]
     return max(seconds for seconds, _ in runs), [record for _, record in runs]
 
 
@@ -200,13 +202,13 @@ def _stepper_of(platform: str) -> Any:
 
 
 def _advance(
-    numbers: Any, state: Any, cloud: Cloud, begin: UInt32[Array, ""], length: UInt32[Array, ""], *, rest: Any
+    numbers: Any, state: Any, cloud: Cloud, begin: UInt32[Array, ""], length: UInt32[Array, ""], *, rest: tuple
 ) -> Any:
-    """`length` steps from step `begin`, of a process in two: its arrays, and the rest, for which it is compiled.
+    """`length` steps from step `begin` of a process in two: its arrays, and the rest, flattened.
 
     Nothing need be frozen: what is not finite stays so under x − ηv.
     """
-    process = eqx.combine(numbers, rest)
+    process = eqx.combine(numbers, jax.tree.unflatten(*rest))
     draws = Draws.of(*cloud)  # in here, only the streams that the steps read are given keys
     dtypes = jax.tree.map(jnp.result_type, state)
 
