@@ -191,13 +191,13 @@ JOBS: dict[str, tuple[str, str, Build, int, int, float]] = {  # title, unit, sid
     ),
 }
 
-LONG = ("sliced", "stein")  # left out of a quick run
+LEFT_OUT = ("sliced", "stein")  # of a quick run
 
 
 def jobs(quick: bool) -> list[Job]:
     found = []
     for name, (title, unit, build, size, small, tolerance) in JOBS.items():
-        if quick and name in LONG:
+        if quick and name in LEFT_OUT:
             continue
         count = small if quick else size
 

@@ -19,8 +19,8 @@ from sgdsim.draws import Draws
 from sgdsim.ensemble.simulate import CPU_OPTIONS
 
 from .harness import BEST, SIGMAS, Job, Side, largest_gap, timed
+from .peers.asked import answered
 from .peers.clouds import COVARIANCE, HESSIAN, LEARNING_RATE, STARTS, exact_moments
-from .peers.foreign import foreign_run
 from .peers.local_clouds import diffeqsolve_run, numpy_run, scan_run
 
 UNIT = "particle-steps"
@@ -55,7 +55,9 @@ class Run:
         }
         paths = {UNSAFE: "unsafe", TREE: "tree", WHOLE: "cloud"}
         if name in foreign:
-            run = foreign_run(*foreign[name], problem, particles, steps, install=not self.quick)
+            peer, setting = foreign[name]
+            question = {"setting": setting, "problem": problem, "particles": particles, "steps": steps}
+            run = answered(peer, f"{peer}_side.py", question, install=not self.quick)
         elif name in paths:
             run = timed(diffeqsolve_run(problem, particles, steps, paths[name]))
         elif name == NUMPY:
